@@ -1,0 +1,1 @@
+"""The front door of edgeproof: the command line and `ship`."""

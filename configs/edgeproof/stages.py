@@ -1,0 +1,139 @@
+"""The chain from teacher to bundle: which stage runs which function, and what each one depends on."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeproof_configs import __version__
+from edgeproof_configs.files import FileTable, digest_of
+from edgeproof_configs.run import RunDir
+from edgeproof_configs.schema import Plain
+from edgeproof_configs.stage import StageContext, StageOutcome
+
+TRAINED_IN_PLACE = ("contrastive",)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One link of the chain.
+
+    Attributes:
+        name: also the name of its folder.
+        function: `package.module:function`, imported when the stage runs.
+        keys: the parts of the recipe that it reads.
+        needs: the stages whose outputs it reads.
+        applies: whether the recipe has this stage at all.
+    """
+
+    name: str
+    function: str
+    keys: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    applies: Callable[[Plain], bool] = lambda plain: True
+
+    def run(self, context: StageContext) -> StageOutcome:
+        """Import the stage's package and do its work."""
+        module, name = self.function.split(":")
+        return getattr(importlib.import_module(module), name)(context)
+
+
+CHAIN = (
+    Stage(
+        "teacher",
+        "edgeproof_train.stages:teacher_stage",
+        ("data", "teacher"),
+        applies=lambda plain: plain["teacher"]["kind"] in TRAINED_IN_PLACE,
+    ),
+    Stage("embed", "edgeproof_train.stages:embed_stage", ("data", "teacher", "head", "losses"), ("teacher",)),
+    Stage(
+        "baseline",
+        "edgeproof_train.stages:baseline_stage",
+        ("data", "student", "train", "head", "baseline"),
+        ("embed",),
+        applies=lambda plain: plain["baseline"] is not None,
+    ),
+    Stage(
+        "train",
+        "edgeproof_train.stages:train_stage",
+        ("data", "teacher", "student", "losses", "train", "head"),
+        ("embed",),
+    ),
+    Stage("head", "edgeproof_train.stages:head_stage", ("head",), ("embed", "train")),
+    Stage("export", "edgeproof_deploy.stages:export_stage", ("deploy",), ("train",)),
+    Stage("build", "edgeproof_deploy.stages:build_stage", ("deploy",), ("export",)),
+    Stage(
+        "verify",
+        "edgeproof_deploy.stages:verify_stage",
+        ("data", "deploy", "gates"),
+        ("embed", "baseline", "train", "head", "export", "build"),
+    ),
+    Stage("bench", "edgeproof_benchmarks.stages:bench_stage", ("deploy", "bench", "gates"), ("export", "build", "head")),
+    Stage("report", "edgeproof_benchmarks.stages:report_stage", (), ("verify", "bench")),
+    Stage("bundle", "edgeproof_deploy.stages:bundle_stage", (), ("export", "build", "head", "verify", "report")),
+)
+ORDER = tuple(stage.name for stage in CHAIN)
+
+
+def chain_of(plain: Plain) -> list[Stage]:
+    """Return the stages that this recipe has, in order."""
+    return [stage for stage in CHAIN if stage.applies(plain)]
+
+
+def first_stage_touched(keys: list[str]) -> str:
+    """Return the earliest stage that reads one of these dotted recipe keys."""
+    roots = {key.split(".")[0] for key in keys}
+    return next((stage.name for stage in CHAIN if roots & set(stage.keys)), ORDER[0])
+
+
+def inputs_digest(stage: Stage, plain: Plain, run: RunDir, files: FileTable, data_digest: str) -> str:
+    """Return the digest of everything that a stage depends on.
+
+    That is: the version of edgeproof, the stage's part of the recipe, the contents of the files which that part names,
+    the images and labels where the stage reads `data`, and the outputs of the stages before it.
+    """
+    settings = {key: plain.get(key) for key in stage.keys}
+    root = plain["data"].get("root")
+    named = named_files({k: v for k, v in settings.items() if k != "data"}, Path(root) if root else None)
+    before = {name: run.record(name) for name in stage.needs}
+    return digest_of(
+        {
+            "version": __version__,
+            "stage": stage.name,
+            "settings": settings,
+            "files": [files.sha256(file) for file in named],
+            "data": data_digest if "data" in stage.keys else None,
+            "before": {
+                name: [(file, seen["sha256"]) for file, seen in sorted(record.outputs.items())] if record else None
+                for name, record in before.items()
+            },
+        }
+    )
+
+
+def named_files(settings: Any, root: Path | None) -> list[Path]:
+    """Return the files that a part of a recipe names, as absolute paths or relative to `root` or the current folder."""
+    found: set[Path] = set()
+    for text in strings_in(settings):
+        for place in (Path(text), root / text if root else None):
+            if place is not None and place.is_file():
+                found.add(place)
+            elif place is not None and "/" in text and place.is_dir():
+                found.update(file for file in place.rglob("*") if file.is_file())
+    return sorted(found)
+
+
+def strings_in(value: Any) -> Iterator[str]:
+    """Yield every string value of nested plain data."""
+    if isinstance(value, str):
+        if value and "\n" not in value and len(value) < 1024:
+            yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from strings_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from strings_in(item)

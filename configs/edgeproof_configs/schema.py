@@ -1,0 +1,175 @@
+"""The recipe: one frozen, validated tree of settings. Component configs (data, teacher, losses, head) stand beside the
+components and subclass the bases below; what every recipe has in common stands here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
+
+
+class Config(BaseModel):
+    """Base of every part of a recipe: frozen, and a key that is not declared is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
+
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+
+
+class DataConfig(Config):
+    """Base of the data kinds: where images and labels come from."""
+
+    kind: str
+
+
+class TeacherConfig(Config):
+    """Base of the teacher kinds. `view` says for which view of a photo a stored output is used."""
+
+    kind: str
+    view: Literal["exact", "assume_invariant"] = "exact"
+
+
+class LossConfig(Config):
+    """Base of the loss kinds: one weighted term."""
+
+    kind: str
+    weight: Annotated[float, Field(ge=0)] = 1.0
+
+
+class HeadConfig(Config):
+    """Base of the head kinds: a classifier on frozen embeddings."""
+
+    kind: str
+
+
+class StudentConfig(Config):
+    """Base of the student kinds. `image_size` is the side of the square input in pixels."""
+
+    kind: str = "timm"
+    image_size: Annotated[int, Field(ge=16, le=1024)]
+
+
+class AugmentConfig(Config):
+    """Random changes of a training image, applied in this order by torchvision v2 transforms."""
+
+    random_resized_crop: tuple[Fraction, Fraction] | None = None
+    shift_pixels: Annotated[int, Field(ge=0)] = 0
+    flip: Fraction = 0.0
+    color_jitter: Fraction = 0.0
+    rotate_degrees: Annotated[float, Field(ge=0, le=180)] = 0.0
+    erase: Fraction = 0.0
+
+    @model_validator(mode="after")
+    def _crop_is_a_range(self) -> AugmentConfig:
+        crop = self.random_resized_crop
+        if crop and not 0 < crop[0] <= crop[1]:
+            raise ValueError(f"random_resized_crop is [smallest, largest] area, 0 < smallest <= largest, got {crop}")
+        if crop and self.shift_pixels:
+            raise ValueError("shift_pixels has no effect beside random_resized_crop: set one of them")
+        return self
+
+    @property
+    def active(self) -> bool:
+        """Whether any change is made at all."""
+        return self != AugmentConfig()
+
+
+class TrainConfig(Config):
+    """The training loop."""
+
+    epochs: PositiveInt
+    batch_size: PositiveInt = 64
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    lr: PositiveFloat = 1e-3
+    backbone_lr_scale: Annotated[float, Field(ge=0, le=10)] = 1.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
+    min_lr_scale: Fraction = 0.01
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    accumulate: PositiveInt = 1
+    clip_grad_norm: PositiveFloat | None = 1.0
+    ema: bool | Annotated[float, Field(gt=0, lt=1)] = False
+    freeze_batch_norm: bool = False
+    channels_last: bool = True
+    compile: bool = False
+    augment: AugmentConfig = AugmentConfig()
+    eval_every: PositiveInt = 1
+    checkpoint_every_steps: PositiveInt | None = None
+    workers: Annotated[int, Field(ge=0)] = 2
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> TrainConfig:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs must be less than epochs ({self.epochs}), got {self.warmup_epochs}")
+        return self
+
+
+class BaselineConfig(Config):
+    """Normal training of the same student with labels only, as a row to compare with."""
+
+    epochs: PositiveInt
+    lr: PositiveFloat | None = None
+    label_smoothing: Fraction = 0.1
+
+
+class DeployConfig(Config):
+    """What is exported and built."""
+
+    engines: list[Literal["pytorch", "onnxruntime", "tensorrt_rtx"]] = ["onnxruntime", "tensorrt_rtx"]
+    precisions: list[Literal["fp32"]] = ["fp32"]
+    batch: tuple[PositiveInt, ...] = (1, 8)
+    opset: Annotated[int, Field(ge=18, le=20)] = 18
+    compute_capability: Literal["8.0", "8.6", "8.9", "12.0"] = "8.6"
+
+
+class BenchConfig(Config):
+    """How latency is measured: `seconds` per engine and batch size, after `warmup_seconds`."""
+
+    seconds: PositiveFloat = 2.0
+    warmup_seconds: PositiveFloat = 0.5
+    threads: PositiveInt | None = None
+
+
+class LatencyGate(Config):
+    """The slowest p90 that may be shipped."""
+
+    engine: str
+    batch: PositiveInt = 1
+    max: PositiveFloat
+
+
+class GatesConfig(Config):
+    """What a shipped form may lose against the fp32 student; `None` means the default of its pair and precision."""
+
+    zero_shot_drop: Fraction | None = None
+    cosine: Fraction | None = None
+    agreement: Fraction | None = None
+    latency_p90_ms: LatencyGate | None = None
+    teacher_drop: Fraction | None = None
+
+
+class Recipe(Config):
+    """One YAML file, validated as a whole before anything runs."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    data: SerializeAsAny[DataConfig]
+    teacher: SerializeAsAny[TeacherConfig]
+    student: SerializeAsAny[StudentConfig]
+    losses: Annotated[list[SerializeAsAny[LossConfig]], Field(min_length=1)]
+    train: TrainConfig
+    baseline: BaselineConfig | None = None
+    head: SerializeAsAny[HeadConfig]
+    deploy: DeployConfig = DeployConfig()
+    bench: BenchConfig = BenchConfig()
+    gates: GatesConfig = GatesConfig()
+
+
+SLOTS = {"data": "data", "teacher": "teacher", "student": "student", "losses": "loss", "head": "head"}
+"""Recipe key -> registry group. `losses` is a list of components, the others are one each."""
+
+Plain = dict[str, Any]
+"""A recipe as plain JSON-able data."""
