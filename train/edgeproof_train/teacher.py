@@ -1,0 +1,195 @@
+"""The teacher: a frozen model, or stored outputs of one, that a student learns from.
+
+A teacher is no `nn.Module`. A task that holds one therefore never finds its weights among its own parameters,
+buffers, checkpoints or gradients.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edgeproof_configs.errors import DataError, EdgeproofError, UsageError
+from edgeproof_configs.schema import AugmentConfig, TeacherConfig
+from edgeproof_data.sets import DataSource, ImageSet
+from edgeproof_deploy.runtime.preprocess import Preprocess
+
+M = TypeVar("M", bound=nn.Module)
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class TeacherPlaces:
+    """Where a teacher may look.
+
+    Attributes:
+        data_root: relative paths of the recipe are looked up here first.
+        stage_folder: the run's `teacher` folder, for kinds that are trained in place.
+        device: where live teachers run, `cpu` or `cuda`.
+    """
+
+    data_root: Path | None = None
+    stage_folder: Path | None = None
+    device: str = "cpu"
+
+
+class Teacher(ABC):
+    """Base of the teacher kinds. Register one with `@register("teacher")`; nothing else needs to know of it.
+
+    A live kind sets `embedding_dim` and `preprocess` in its constructor and implements `_encode_image`, and
+    `_encode_text` where it has a text tower. A kind without a model sets `live = False` and implements
+    `stored`.
+
+    Attributes:
+        live: whether it can look at new images; otherwise it only knows stored outputs.
+        has_text: whether `encode_text` works.
+        embedding_dim: D.
+        logit_scale: what cosines are multiplied by before a softmax (CLIP's exp(log-scale)).
+        preprocess: from photo to this teacher's input, with its own size, mean, std; None if not live.
+    """
+
+    Config: ClassVar[type[TeacherConfig]]
+    live: ClassVar[bool] = True
+    has_text: bool = False
+    embedding_dim: int
+    logit_scale: float = 100.0
+    preprocess: Preprocess | None = None
+
+    def __init__(self, config: Any, places: TeacherPlaces):
+        self.config = config
+        self.places = places
+        self.device = torch.device(places.device)
+        self._known_identity: dict[str, Any] | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """Return what this teacher is, as plain data with the sha256 of its weights: a cache's key."""
+        if self._known_identity is None:
+            self._known_identity = {"kind": self.config.kind, **self._identity()}
+        return dict(self._known_identity)
+
+    @abstractmethod
+    def _identity(self) -> dict[str, Any]:
+        """Return JSON-able data, beside the kind, that changes whenever the teacher's outputs would."""
+
+    def encode_image(self, image_BCHW: Tensor) -> Tensor:  # noqa: N803
+        """Return embeddings (B, D), float32, not normalised, without gradient.
+
+        Args:
+            image_BCHW: images normalised with `preprocess`, on any device.
+        """
+        with torch.no_grad():
+            return self._encode_image(image_BCHW.to(self.device)).float()
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Return text embeddings (N, D), float32, not normalised, without gradient.
+
+        Raises:
+            UsageError: this teacher has no text tower.
+        """
+        if not self.has_text:
+            raise UsageError(
+                f"a teacher of kind '{self.config.kind}' has no text tower here",
+                fix="give stored text embeddings: head.text_embeddings: FILE.npy with head.labels: FILE.txt",
+            )
+        with torch.no_grad():
+            return self._encode_text(list(texts)).float()
+
+    def stored(self, images: ImageSet) -> np.ndarray:
+        """Return stored embeddings (N, D), float32, in the order of the images.
+
+        Raises:
+            DataError: some of the images have none.
+            ValueError: this teacher is live and stores nothing.
+        """
+        raise ValueError(f"a teacher of kind '{self.config.kind}' is live: call encode_image")
+
+    def _encode_image(self, image_BCHW: Tensor) -> Tensor:  # noqa: N803
+        raise ValueError(f"a teacher of kind '{self.config.kind}' is not live: call stored")
+
+    def _encode_text(self, texts: list[str]) -> Tensor:
+        raise NotImplementedError
+
+
+class TrainedTeacher(Teacher):
+    """Base of the kinds that a run trains for itself, on its own captioned images, before it distils.
+
+    `train_in_place` leaves `model.safetensors` and `config.json` in the folder of the `teacher` stage; the
+    constructor reads them from `places.stage_folder`.
+    """
+
+    has_text = True
+
+    def __init__(self, config: Any, places: TeacherPlaces):
+        super().__init__(config, places)
+        folder = places.stage_folder
+        if folder is None or not (folder / "model.safetensors").exists():
+            raise EdgeproofError(
+                f"the teacher of kind '{config.kind}' has not been trained yet",
+                where=folder,
+                fix="run `edgeproof ship RECIPE`, or the stage `teacher`, first",
+            )
+        self.folder: Path = folder
+
+    @classmethod
+    @abstractmethod
+    def train_in_place(
+        cls, config: Any, source: DataSource, folder: Path, device: str, report: Report | None = None
+    ) -> dict[str, Any]:
+        """Train on `source.split("train")` with its captions and return figures.
+
+        Args:
+            config: this kind's `Config`.
+            source: images and captions; `val` chooses the best epoch.
+            folder: where `model.safetensors` and `config.json` are written atomically, when all is done.
+            device: `cpu` or `cuda`.
+            report: receives one row of figures an epoch.
+        """
+
+
+def frozen(model: M, device: torch.device) -> M:
+    """Return the model in eval mode, float32, on the device, with no parameter asking for a gradient."""
+    return model.eval().requires_grad_(False).to(device=device, dtype=torch.float32)
+
+
+def supply(
+    view: Literal["exact", "assume_invariant"], augment: AugmentConfig, live: bool
+) -> Literal["cache", "live"]:
+    """Return where training gets the teacher's output for a training image from.
+
+    A stored output belongs to the fixed view of its photo. It serves random views of it only under
+    `assume_invariant`, an assumption that the recipe has to state.
+
+    Raises:
+        UsageError: `exact`, random views and only stored outputs: none belongs to what the student sees.
+    """
+    if view == "assume_invariant" or not augment.active:
+        return "cache"
+    if live:
+        return "live"
+    raise UsageError(
+        "stored embeddings belong to the fixed view of each photo, and this recipe trains on random views",
+        where="teacher.view: exact",
+        fix="set teacher.view: assume_invariant (pooled embeddings only), or remove train.augment",
+    )
+
+
+def check_widths(text_dim: int, image_dim: int, where: object = None) -> None:
+    """Refuse text and image embeddings that cannot lie in one space.
+
+    Raises:
+        DataError: the widths differ.
+    """
+    if text_dim != image_dim:
+        raise DataError(
+            f"text embeddings have {text_dim} values, the teacher's image embeddings have {image_dim}:"
+            " they are not of one model",
+            where=where,
+            fix="give text embeddings of the model that made the image embeddings",
+        )

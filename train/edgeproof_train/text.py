@@ -1,0 +1,198 @@
+"""Words as unit vectors: the text side of a zero-shot head and of text-space losses.
+
+For each label every template makes a prompt, the teacher's text tower embeds it, and the label's row is the mean
+of the normalised embeddings, normalised again (CLIP, arXiv 2103.00020). Or the rows come from a file.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import model_validator
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from edgeproof_configs.errors import DataError, EdgeproofError, UsageError, did_you_mean
+from edgeproof_configs.files import digest_of, read_json, sha256_of, write_bytes, write_json
+from edgeproof_configs.schema import Config
+from edgeproof_data.paths import resolve_path
+from edgeproof_data.prompts import TEMPLATES, clean_name, prompts_for, read_labels
+from edgeproof_data.sets import DataSource
+from edgeproof_train.arrays import read_rows
+from edgeproof_train.teacher import Teacher, check_widths
+from edgeproof_train.weights import first_of
+
+PROMPTS_AT_ONCE = 256
+
+Prompts = tuple[tuple[str, ...], ...]
+Rows = tuple[np.ndarray, Prompts, dict[str, Any]]
+
+
+class TextSpec(Config):
+    """Which words, and where their embeddings come from.
+
+    Attributes:
+        labels: a file with one label a line; without it the data's class names are taken.
+        templates: name of a set of prompt templates, for the teacher's text tower.
+        text_embeddings: a .npy file (K, D) with a row for each label, in place of the text tower.
+    """
+
+    labels: str | None = None
+    templates: str = "plain"
+    text_embeddings: str | None = None
+
+    @model_validator(mode="after")
+    def _templates_have_an_effect(self) -> TextSpec:
+        if self.text_embeddings and self.templates != "plain":
+            raise ValueError("templates has no effect beside text_embeddings: remove one of them")
+        if self.templates not in TEMPLATES:
+            raise ValueError(
+                f"unknown templates '{self.templates}'.{did_you_mean(self.templates, list(TEMPLATES))}"
+                f" Known: {', '.join(TEMPLATES)}"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class TextBank:
+    """Labels as unit vectors.
+
+    Attributes:
+        names: K labels, all different.
+        matrix: (K, D) float32, unit rows.
+        prompts: the texts behind each row; empty where the rows come from a file.
+        source: what the rows depend on (teacher or file, templates, labels), with digests.
+    """
+
+    names: tuple[str, ...]
+    matrix: np.ndarray
+    prompts: Prompts
+    source: dict[str, Any] = field(default_factory=dict)
+
+    def rows_of(self, names: Sequence[str]) -> np.ndarray:
+        """Return the row of each name, int64, -1 where the bank has no such label."""
+        row = {clean_name(name): index for index, name in enumerate(self.names)}
+        return np.array([row.get(clean_name(name), -1) for name in names], dtype=np.int64)
+
+    def save(self, path: Path) -> None:
+        """Write `<path>.safetensors` and `<path>.json`."""
+        write_bytes(path.with_name(f"{path.name}.safetensors"), save({"text": self.matrix}))
+        described = {"names": self.names, "prompts": self.prompts, "source": self.source}
+        write_json(path.with_name(f"{path.name}.json"), described)
+
+    @classmethod
+    def load(cls, path: Path) -> TextBank:
+        """Read what `save` wrote.
+
+        Raises:
+            EdgeproofError: a file is missing, cut, or not of the other.
+        """
+        tensors, described = path.with_name(f"{path.name}.safetensors"), path.with_name(f"{path.name}.json")
+        for file in (tensors, described):
+            if not file.exists():
+                raise EdgeproofError(
+                    "text embeddings are missing", where=file, fix="run the stage `embed` again"
+                )
+        plain = read_json(described)
+        try:
+            matrix = load_file(tensors)["text"]
+        except SafetensorError as error:
+            raise EdgeproofError(
+                f"cut or damaged: {error}", where=tensors, fix="run the stage `embed` again"
+            ) from error
+        if len(matrix) != len(plain["names"]):
+            raise EdgeproofError(
+                f"{len(plain['names'])} labels, {len(matrix)} rows",
+                where=path,
+                fix="run the stage `embed` again",
+            )
+        prompts = tuple(tuple(row) for row in plain["prompts"])
+        return cls(tuple(plain["names"]), matrix, prompts, plain["source"])
+
+
+def make_text_bank(spec: TextSpec, teacher: Teacher, source: DataSource) -> TextBank:
+    """Return the text embeddings of a recipe's labels.
+
+    Raises:
+        UsageError: there is neither a text tower nor a file.
+        DataError: labels are missing, repeated, or not as many as the file's rows; or the widths of text and
+            image embeddings differ.
+    """
+    names = label_names(spec, source)
+    place = spec.labels or "class names of the data"
+    if spec.text_embeddings is not None:
+        matrix, prompts, made_from = _stored_rows(spec.text_embeddings, names, source.root)
+    else:
+        matrix, prompts, made_from = _encoded_rows(names, spec.templates, teacher, place)
+    check_widths(matrix.shape[1], teacher.embedding_dim, spec.text_embeddings)
+    return TextBank(names, matrix, prompts, {**made_from, "labels": place, "labels_sha256": digest_of(names)})
+
+
+def label_names(spec: TextSpec, source: DataSource) -> tuple[str, ...]:
+    """Return the labels: the lines of the file that the recipe names, or the data's class names.
+
+    Raises:
+        DataError: there are none, or one is there twice.
+    """
+    if spec.labels is not None:
+        place = resolve_path(spec.labels, source.root)
+        names = tuple(read_labels(place))
+    else:
+        place = source.root
+        names = tuple(clean_name(name) for name in source.class_names)
+    if not names:
+        raise DataError(
+            "there are no labels: the data have no class names",
+            where=place,
+            fix="give a file with one label a line: head.labels: labels.txt",
+        )
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise DataError(
+            f"{len(repeated)} labels are there more than once: {first_of(repeated)}",
+            where=place,
+            fix="give each class its own words, such as 'crane bird' and 'construction crane'",
+        )
+    return names
+
+
+def unit_rows(matrix: np.ndarray) -> np.ndarray:
+    """Return the rows divided by their length, float32; the norm is taken in float64."""
+    wide = matrix.astype(np.float64)
+    return (wide / np.linalg.norm(wide, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def _stored_rows(value: str, names: tuple[str, ...], root: Path) -> Rows:
+    path = resolve_path(value, root)
+    rows = read_rows(path)
+    if len(rows) != len(names):
+        raise DataError(
+            f"{len(rows)} text embeddings for {len(names)} labels",
+            where=path,
+            fix="give the label file that belongs to it: head.labels, one line for each row",
+        )
+    return unit_rows(rows), (), {"text_embeddings": value, "sha256": sha256_of(path)}
+
+
+def _encoded_rows(names: tuple[str, ...], templates: str, teacher: Teacher, place: str) -> Rows:
+    if not teacher.has_text:
+        raise UsageError(
+            f"a teacher of kind '{teacher.config.kind}' has no text tower to embed {len(names)} labels with",
+            where=place,
+            fix="give stored ones: head.text_embeddings: FILE.npy (a row a label) and head.labels: FILE.txt",
+        )
+    prompts = tuple(tuple(prompts_for(name, TEMPLATES[templates])) for name in names)
+    flat = [prompt for row in prompts for prompt in row]
+    encoded = [
+        teacher.encode_text(flat[start : start + PROMPTS_AT_ONCE]).cpu().numpy()
+        for start in range(0, len(flat), PROMPTS_AT_ONCE)
+    ]
+    unit = unit_rows(np.concatenate(encoded))
+    ends = np.cumsum([len(row) for row in prompts])
+    means = [rows.mean(axis=0, dtype=np.float64) for rows in np.split(unit, ends[:-1])]
+    return unit_rows(np.stack(means)), prompts, {"teacher": teacher.identity(), "templates": templates}
