@@ -66,8 +66,8 @@ def _key(place: Any, word: str, path: KeyPath) -> str | int:
 
 
 def _put(place: Any, key: str | int, value: Any) -> None:
-    past_the_end = not isinstance(place, dict) and key == len(place)
-    if past_the_end:
+    target: Any = place
+    if isinstance(place, list) and key == len(place):
         place.append(value)
     else:
-        place[key] = value
+        target[key] = value

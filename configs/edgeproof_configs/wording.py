@@ -52,7 +52,7 @@ _TYPES: dict[Any, str] = {
 
 @dataclass(frozen=True)
 class _Place:
-    """Where an error lies in the data and, if one alternative of several raised it, where those are offered."""
+    """Where an error lies in the data, and where alternatives are offered if one of them raised it."""
 
     path: KeyPath
     alternatives_at: KeyPath | None

@@ -1,8 +1,9 @@
 """YAML in, plain data out, with the line of every key.
 
-A recipe is data, so only data is read: mappings, lists, text, numbers, true/false and null. Tags, merge keys,
-duplicate keys and documents that explode through aliases are refused in words. Plain scalars follow the YAML 1.2 core
-schema: `1e-3` is a number, and `no`, `on` and `12:30` are text. So are `.nan` and `.inf`: no setting is infinite.
+A recipe is data, so only data is read: mappings, lists, text, numbers, true/false and null. Tags, merge
+keys, duplicate keys and documents that explode through aliases are refused in words. Plain scalars follow
+the YAML 1.2 core schema: `1e-3` is a number, and `no`, `on` and `12:30` are text. So are `.nan` and `.inf`,
+since no setting is infinite.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _CONSTANTS = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
 _CONSTANTS |= {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _WORDING = {
-    r"cannot start any token": "a value that begins with a special character needs quotes, and a tab cannot indent",
-    r"expected '<document start>'|a single document": "a recipe is one document, '---' stands at the top only",
+    r"cannot start any token": "a tab cannot indent, and a value that begins with a sign needs quotes",
+    r"expected '<document start>'|a single document": "a recipe is one document",
     r"mapping values are not allowed": "unexpected ':', a value that contains ': ' needs quotes",
     r"could not find expected ':'": "a ':' is missing after a key",
     r"expected ',' or '[]}]'": "a ',' or the closing bracket is missing",
