@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from edgeproof_configs.errors import DataError
+from edgeproof_data.paths import some_of
 
-ROWS_AT_ONCE = 65536
 
-
-def open_rows(path: Path) -> np.ndarray:
-    """Return a `.npy` file as a memory-mapped array (N, D) of floats.
+def open_array(path: Path) -> np.ndarray:
+    """Return a `.npy` file as a memory-mapped array.
 
     Raises:
-        DataError: there is no such file, it is cut, holds Python objects, or is no (N, D) array of floats.
+        DataError: there is no such file, it is cut, or holds Python objects.
     """
     if not path.is_file():
         raise DataError("there is no such file of embeddings", where=path)
@@ -29,6 +28,16 @@ def open_rows(path: Path) -> np.ndarray:
     if not isinstance(rows, np.ndarray):
         rows.close()
         raise DataError("an .npz archive, expected one .npy array", where=path)
+    return rows
+
+
+def open_rows(path: Path) -> np.ndarray:
+    """Return a `.npy` file as a memory-mapped array (N, D) of floats.
+
+    Raises:
+        DataError: as `open_array`; or it is no (N, D) array of floats.
+    """
+    rows = open_array(path)
     if rows.ndim != 2 or rows.dtype.kind != "f" or not rows.shape[1]:
         raise DataError(
             f"expected floating-point embeddings (N, D), got {rows.dtype} of shape {rows.shape}", where=path
@@ -43,32 +52,27 @@ def read_rows(path: Path) -> np.ndarray:
         DataError: as `open_rows`; or a row is zero or not finite.
     """
     rows = open_rows(path)
-    check_rows(rows, path)
+    check_rows(rows, path, [f"row {number}" for number in range(len(rows))])
     return np.asarray(rows, dtype=np.float32)
 
 
-def check_rows(rows: np.ndarray, path: Path) -> None:
-    """Refuse rows that have no direction.
+def check_rows(rows: np.ndarray, where: object, names: Sequence[str]) -> None:
+    """Refuse embeddings that have no direction.
+
+    Args:
+        rows: (N, D).
+        where: the file or folder that they are of.
+        names: what to call each row.
 
     Raises:
-        DataError: a row is zero, NaN or infinite; the first one is named and all are counted.
+        DataError: some are zero, NaN or infinite; they are counted and the first ones are named.
     """
-    bad: dict[str, list[int]] = {"not finite": [], "zero": []}
-    for start, block in blocks(rows):
-        finite = np.isfinite(block).all(axis=1)
-        zero = finite & ~block.any(axis=1)
-        bad["not finite"] += (start + np.flatnonzero(~finite)).tolist()
-        bad["zero"] += (start + np.flatnonzero(zero)).tolist()
-    for word, indices in bad.items():
-        if indices:
+    finite = np.isfinite(rows).all(axis=1)
+    for word, bad in (("not finite", ~finite), ("zero", finite & ~rows.any(axis=1))):
+        if bad.any():
             raise DataError(
-                f"{len(indices)} of {len(rows)} embeddings are {word}, first row {indices[0]} (from 0)",
-                where=path,
-                fix="compute them again, or take these images out",
+                f"{bad.sum()} of {len(rows)} embeddings are {word}: "
+                + some_of([names[row] for row in np.flatnonzero(bad).tolist()]),
+                where=where,
+                fix="compute them again, or take these images or labels out",
             )
-
-
-def blocks(rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield an array in pieces that fit into memory, each with the number of its first row."""
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        yield start, np.asarray(rows[start : start + ROWS_AT_ONCE])

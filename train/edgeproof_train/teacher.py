@@ -45,7 +45,7 @@ class Teacher(ABC):
 
     A live kind sets `embedding_dim` and `preprocess` in its constructor and implements `_encode_image`, and
     `_encode_text` where it has a text tower. A kind without a model sets `live = False` and implements
-    `stored`.
+    `stored_reader`.
 
     Attributes:
         live: whether it can look at new images; otherwise it only knows stored outputs.
@@ -78,7 +78,7 @@ class Teacher(ABC):
     def _identity(self) -> dict[str, Any]:
         """Return JSON-able data, beside the kind, that changes whenever the teacher's outputs would."""
 
-    def encode_image(self, image_BCHW: Tensor) -> Tensor:  # noqa: N803
+    def encode_image(self, image_BCHW: Tensor) -> Tensor:
         """Return embeddings (B, D), float32, not normalised, without gradient.
 
         Args:
@@ -108,10 +108,21 @@ class Teacher(ABC):
             DataError: some of the images have none.
             ValueError: this teacher is live and stores nothing.
         """
+        return self.stored_reader(images)(np.arange(len(images)))
+
+    def stored_reader(self, images: ImageSet) -> Callable[[np.ndarray], np.ndarray]:
+        """Return a function that reads the embeddings (n, D), float32, of the images at some positions.
+
+        That every image has one is checked here, before any is read.
+
+        Raises:
+            DataError: some of the images have none.
+            ValueError: this teacher is live and stores nothing.
+        """
         raise ValueError(f"a teacher of kind '{self.config.kind}' is live: call encode_image")
 
-    def _encode_image(self, image_BCHW: Tensor) -> Tensor:  # noqa: N803
-        raise ValueError(f"a teacher of kind '{self.config.kind}' is not live: call stored")
+    def _encode_image(self, image_BCHW: Tensor) -> Tensor:
+        raise ValueError(f"a teacher of kind '{self.config.kind}' is not live: call stored_reader")
 
     def _encode_text(self, texts: list[str]) -> Tensor:
         raise NotImplementedError

@@ -1,7 +1,7 @@
 """Words as unit vectors: the text side of a zero-shot head and of text-space losses.
 
-For each label every template makes a prompt, the teacher's text tower embeds it, and the label's row is the mean
-of the normalised embeddings, normalised again (CLIP, arXiv 2103.00020). Or the rows come from a file.
+For each label every template makes a prompt, the teacher's text tower embeds it, and the label's row is the
+mean of the normalised embeddings, normalised again (CLIP, arXiv 2103.00020). Or the rows come from a file.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from pydantic import model_validator
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from edgeproof_configs.errors import DataError, EdgeproofError, UsageError, did_you_mean
+from edgeproof_configs.errors import DataError, EdgeproofError, UsageError
 from edgeproof_configs.files import digest_of, read_json, sha256_of, write_bytes, write_json
 from edgeproof_configs.schema import Config
-from edgeproof_data.paths import resolve_path
-from edgeproof_data.prompts import TEMPLATES, clean_name, prompts_for, read_labels
+from edgeproof_data.paths import resolve_path, some_of
+from edgeproof_data.prompts import clean_name, prompts_for, read_labels, read_templates
 from edgeproof_data.sets import DataSource
 from edgeproof_train.arrays import read_rows
 from edgeproof_train.teacher import Teacher, check_widths
-from edgeproof_train.weights import first_of
 
 PROMPTS_AT_ONCE = 256
 
@@ -38,7 +37,7 @@ class TextSpec(Config):
 
     Attributes:
         labels: a file with one label a line; without it the data's class names are taken.
-        templates: name of a set of prompt templates, for the teacher's text tower.
+        templates: a set of prompt templates by name, or a file with one a line; for the teacher's text tower.
         text_embeddings: a .npy file (K, D) with a row for each label, in place of the text tower.
     """
 
@@ -50,11 +49,6 @@ class TextSpec(Config):
     def _templates_have_an_effect(self) -> TextSpec:
         if self.text_embeddings and self.templates != "plain":
             raise ValueError("templates has no effect beside text_embeddings: remove one of them")
-        if self.templates not in TEMPLATES:
-            raise ValueError(
-                f"unknown templates '{self.templates}'.{did_you_mean(self.templates, list(TEMPLATES))}"
-                f" Known: {', '.join(TEMPLATES)}"
-            )
         return self
 
 
@@ -128,7 +122,9 @@ def make_text_bank(spec: TextSpec, teacher: Teacher, source: DataSource) -> Text
     if spec.text_embeddings is not None:
         matrix, prompts, made_from = _stored_rows(spec.text_embeddings, names, source.root)
     else:
-        matrix, prompts, made_from = _encoded_rows(names, spec.templates, teacher, place)
+        matrix, prompts, made_from = _encoded_rows(
+            names, read_templates(spec.templates, source.root), teacher, place
+        )
     check_widths(matrix.shape[1], teacher.embedding_dim, spec.text_embeddings)
     return TextBank(names, matrix, prompts, {**made_from, "labels": place, "labels_sha256": digest_of(names)})
 
@@ -154,7 +150,7 @@ def label_names(spec: TextSpec, source: DataSource) -> tuple[str, ...]:
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         raise DataError(
-            f"{len(repeated)} labels are there more than once: {first_of(repeated)}",
+            f"{len(repeated)} labels are there more than once: {some_of(repeated)}",
             where=place,
             fix="give each class its own words, such as 'crane bird' and 'construction crane'",
         )
@@ -179,14 +175,14 @@ def _stored_rows(value: str, names: tuple[str, ...], root: Path) -> Rows:
     return unit_rows(rows), (), {"text_embeddings": value, "sha256": sha256_of(path)}
 
 
-def _encoded_rows(names: tuple[str, ...], templates: str, teacher: Teacher, place: str) -> Rows:
+def _encoded_rows(names: tuple[str, ...], templates: list[str], teacher: Teacher, place: str) -> Rows:
     if not teacher.has_text:
         raise UsageError(
             f"a teacher of kind '{teacher.config.kind}' has no text tower to embed {len(names)} labels with",
             where=place,
             fix="give stored ones: head.text_embeddings: FILE.npy (a row a label) and head.labels: FILE.txt",
         )
-    prompts = tuple(tuple(prompts_for(name, TEMPLATES[templates])) for name in names)
+    prompts = tuple(tuple(prompts_for(name, templates)) for name in names)
     flat = [prompt for row in prompts for prompt in row]
     encoded = [
         teacher.encode_text(flat[start : start + PROMPTS_AT_ONCE]).cpu().numpy()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from edgeproof_configs.errors import EdgeproofError
+from edgeproof_data.paths import some_of
 
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".tar")
-SHOWN = 3
 
 
 def read_weights(path: Path, key: str) -> dict[str, Tensor]:
@@ -61,7 +61,7 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], key: str, path: obj
         if name in own and state[name].shape != own[name].shape
     ]
     problems = [
-        f"{len(names)} {words}: {first_of(names)}"
+        f"{len(names)} {words}: {some_of(names)}"
         for names, words in ((missing, "missing"), (extra, "unknown"), (shapes, "of another shape"))
         if names
     ]
@@ -80,10 +80,5 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def first_of(names: Sequence[str]) -> str:
-    """Return the first few names in a line."""
-    return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
