@@ -1,0 +1,1 @@
+"""The kinds of data source, one module each."""

@@ -1,0 +1,112 @@
+"""Images with their labels, and the base of everything that images come from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from edgeproof_configs.schema import DataConfig
+
+SplitName = Literal["train", "val", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+NO_LABEL = -1
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """An ordered set of image files.
+
+    Attributes:
+        root: the folder that `paths` are relative to.
+        paths: posix paths, each at most once.
+        labels: (N,) int64, positions in `class_names`; -1 where an image has no label.
+        class_names: the classes as words; empty where nothing is labelled.
+    """
+
+    root: Path
+    paths: tuple[str, ...]
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.labels.shape != (len(self.paths),) or self.labels.dtype != np.int64:
+            got = f"{self.labels.dtype} {self.labels.shape}"
+            raise ValueError(f"expected labels int64 ({len(self.paths)},), got {got}")
+        if len(self.labels) and not NO_LABEL <= self.labels.min() <= self.labels.max() < len(
+            self.class_names
+        ):
+            raise ValueError(f"labels must be -1 or positions in {len(self.class_names)} class names")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def file(self, index: int) -> Path:
+        """Return where an image lies."""
+        return self.root / self.paths[index]
+
+    def subset(self, indices: ArrayLike) -> ImageSet:
+        """Return the images at these positions, in this order."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        return ImageSet(
+            self.root, tuple(self.paths[index] for index in chosen), self.labels[chosen], self.class_names
+        )
+
+
+def unlabelled(root: Path, paths: Sequence[str]) -> ImageSet:
+    """Return images without labels."""
+    return ImageSet(root, tuple(paths), np.full(len(paths), NO_LABEL, np.int64))
+
+
+class DataSource(ABC):
+    """Where the images of a recipe come from. Needs no torch."""
+
+    Config: ClassVar[type[DataConfig]] = DataConfig
+
+    def __init__(self, config: DataConfig):
+        self.config = config
+
+    @property
+    @abstractmethod
+    def root(self) -> Path:
+        """The folder in which other relative paths of a recipe are looked for first."""
+
+    @property
+    @abstractmethod
+    def class_names(self) -> tuple[str, ...]:
+        """All classes as words, in label order; empty where nothing is labelled."""
+
+    @property
+    @abstractmethod
+    def unseen(self) -> tuple[str, ...]:
+        """The classes that only `test` has, on purpose."""
+
+    @property
+    def label_file(self) -> Path | None:
+        """The list of class names that belongs to the data, one a line, if there is one."""
+        return None
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Make the images ready, or check that they are there. Calling it again changes nothing.
+
+        Raises:
+            DataError: they are not usable.
+        """
+
+    @abstractmethod
+    def split(self, name: SplitName) -> ImageSet:
+        """Return the images of a split, always in the same order."""
+
+    @abstractmethod
+    def captions(self, name: SplitName) -> list[list[str]] | None:
+        """Return the captions of each image, in the order of `split(name)`; None where the data have none."""
+
+    @abstractmethod
+    def files(self) -> list[Path]:
+        """Return every file that the splits depend on."""
