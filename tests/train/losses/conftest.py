@@ -1,0 +1,63 @@
+"""Embeddings to compare, and a way to build any loss on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from edgeproof_configs.registry import component_class
+from edgeproof_train.loss import Loss, LossContext
+from edgeproof_train.outputs import ModelOutputs, StepOutputs
+
+BATCH, DIM, WORDS, CLASSES = 6, 8, 5, 4
+
+
+def unit_rows(seed: int, *shape: int) -> Tensor:
+    rows = torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.normalize(rows, dim=-1)
+
+
+@pytest.fixture
+def student() -> Tensor:
+    return torch.randn(BATCH, DIM, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def teacher() -> Tensor:
+    return torch.randn(BATCH, DIM, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.fixture
+def text() -> Tensor:
+    return unit_rows(3, WORDS, DIM)
+
+
+@pytest.fixture
+def make_loss(text: Tensor) -> Callable[..., Loss]:
+    """Return a builder: `make_loss(kind, **settings)`; `context=` overrides the one of this file."""
+    standard = LossContext(DIM, DIM, CLASSES, lambda spec: text, torch.tensor([2, 0, -1, 4]))
+
+    def make(kind: str, context: LossContext = standard, **settings: Any) -> Loss:
+        component: Any = component_class("loss", kind)
+        return component(component.Config(kind=kind, **settings), context)
+
+    return make
+
+
+@pytest.fixture
+def value() -> Callable[..., Tensor]:
+    """Return `value(loss, student, teacher, label)`."""
+
+    def evaluate(
+        loss: Loss, student: Tensor, teacher: Tensor | None = None, label: Tensor | None = None
+    ) -> Tensor:
+        known: dict[str, Any] = {} if teacher is None else {"teacher": ModelOutputs(embedding=teacher)}
+        if label is not None:
+            known["label"] = label
+        return loss(StepOutputs(ModelOutputs(embedding=student), **known))
+
+    return evaluate

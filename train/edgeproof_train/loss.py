@@ -1,0 +1,181 @@
+"""The base of every loss: one weighted term of what a student is trained to make small."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, ClassVar, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from edgeproof_configs.errors import UsageError
+from edgeproof_configs.schema import LossConfig
+from edgeproof_train.outputs import StepOutputs
+from edgeproof_train.text import TextSpec
+
+Forward = TypeVar("Forward", bound=Callable[..., Tensor])
+
+
+@dataclass(frozen=True)
+class LossContext:
+    """What a loss may ask for when it is built.
+
+    Attributes:
+        student_dim: width of the student's embedding.
+        teacher_dim: width of the teacher's embedding; None without a teacher.
+        num_classes: how many classes the training images are labelled with; 0 if they have no labels.
+        text: returns unit rows (K, D) for the words of a spec, or for the head's own words if it is given
+            None; None where there are no text embeddings at all.
+        class_to_text: int64 (num_classes,): row of each class in the head's words, -1 where it has none.
+    """
+
+    student_dim: int
+    teacher_dim: int | None = None
+    num_classes: int = 0
+    text: Callable[[TextSpec | None], Tensor] | None = None
+    class_to_text: Tensor | None = None
+
+    def supplies(self) -> set[str]:
+        """Return the names of all needs that can be met."""
+        met = {"student.embedding"}
+        if self.teacher_dim is not None:
+            met.add("teacher.embedding")
+        if self.num_classes > 0:
+            met.add("batch.label")
+        if self.text is not None:
+            met.add("text_embeddings")
+        return met
+
+    def text_rows(self, spec: TextSpec | None = None) -> Tensor:
+        """Return the unit rows (K, D) of a spec's words, or of the head's.
+
+        Raises:
+            UsageError: they are not as wide as the student's embedding.
+        """
+        if self.text is None:
+            raise ValueError("this context has no text embeddings: declare the need 'text_embeddings'")
+        rows = self.text(spec)
+        if rows.shape[1] != self.student_dim:
+            raise UsageError(
+                f"text embeddings are {tuple(rows.shape)}, the student's are (B, {self.student_dim})",
+                where="losses",
+                fix="give text embeddings of the teacher that the student learns from",
+            )
+        return rows.detach().float()
+
+
+class Loss(nn.Module, ABC):
+    """One term. A subclass has a `Config`, says what it needs, and decorates `forward` with `fp32_island`.
+
+    Trainable parts (a classifier, a projector) are modules of the loss: they are optimised, averaged,
+    saved and resumed with the student, and are not part of what is exported.
+
+    Attributes:
+        needs: of `student.embedding`, `teacher.embedding`, `batch.label`, `text_embeddings`.
+        same_width: whether it compares student and teacher value by value, so that their widths must be
+            equal.
+        depends_on_batch: whether the value of a batch is something else than the mean over its images.
+            Such a loss cannot be accumulated over smaller batches, and under `torchrun` compares the
+            images of each process.
+    """
+
+    Config: ClassVar[type[LossConfig]]
+    needs: ClassVar[tuple[str, ...]]
+    same_width: ClassVar[bool] = True
+    depends_on_batch: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        forward = cls.__dict__.get("forward")
+        if forward is not None and not getattr(forward, "in_fp32_island", False):
+            raise TypeError(f"{cls.__name__}.forward must be decorated with @fp32_island")
+
+    def __init__(self, config: Any, context: LossContext):
+        super().__init__()
+        self.config = config
+        if self.same_width and {"student.embedding", "teacher.embedding"} <= set(self.needs):
+            check_widths(config.kind, context)
+
+    @abstractmethod
+    def forward(self, outputs: StepOutputs) -> Tensor:
+        """Return the loss of a batch, a float32 scalar, not yet weighted."""
+
+
+def fp32_island(forward: Forward) -> Forward:
+    """Decorate a loss's `forward`: its inputs are float32 (or float64) and autocast is off inside.
+
+    Norms, Gram matrices and sums over many classes overflow float16 (65,504) or lose their epsilon in it.
+    """
+
+    @wraps(forward)
+    def guarded(self: Any, outputs: StepOutputs) -> Tensor:
+        device = outputs.student.embedding.device.type
+        off = torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+        with off:
+            return forward(self, outputs.full_precision())
+
+    guarded.__dict__["in_fp32_island"] = True
+    return cast("Forward", guarded)
+
+
+def check_needs(losses: Mapping[str, type[Loss]], context: LossContext) -> None:
+    """Refuse losses that ask for what is not there, before any image is read.
+
+    Args:
+        losses: loss classes by name.
+        context: what there is.
+
+    Raises:
+        UsageError: a need of a loss is not met.
+    """
+    met = context.supplies()
+    advice = {
+        "teacher.embedding": "there is no teacher",
+        "batch.label": "the training images have no labels",
+        "text_embeddings": "there are no text embeddings: the recipe's head has no words",
+    }
+    for name, loss in losses.items():
+        for need in loss.needs:
+            if need not in met:
+                reason = advice.get(need, f"this recipe supplies {', '.join(sorted(met))}")
+                fix = f"remove {name} from losses"
+                raise UsageError(f"{name} needs {need}: {reason}", where="losses", fix=fix)
+
+
+def check_widths(name: str, context: LossContext) -> None:
+    """Refuse a student whose embedding cannot be compared with the teacher's, value by value.
+
+    Raises:
+        UsageError: the widths differ.
+    """
+    if context.student_dim != context.teacher_dim:
+        raise UsageError(
+            f"{name}: the student's embedding is (B, {context.student_dim}),"
+            f" the teacher's (B, {context.teacher_dim})",
+            where="losses",
+            fix=f"give the student a head of {context.teacher_dim} outputs: its head is the projector",
+        )
+
+
+def embeddings_of(name: str, outputs: StepOutputs) -> tuple[Tensor, Tensor]:
+    """Return the student's and the teacher's embedding, both (B, D), the teacher's without gradient.
+
+    Raises:
+        ValueError: their shapes differ.
+    """
+    student, teacher = outputs.student.embedding, outputs.teacher.embedding
+    if student.shape != teacher.shape:
+        raise ValueError(
+            f"{name}: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} differ; "
+            f"a head of {teacher.shape[-1]} outputs on the student would make them equal"
+        )
+    return student, teacher.detach()
+
+
+def unit(tensor: Tensor) -> Tensor:
+    """Return rows divided by their length (at least 1e-12, in full precision)."""
+    return nn.functional.normalize(tensor, dim=-1, eps=1e-12)

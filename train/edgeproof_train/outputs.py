@@ -1,0 +1,67 @@
+"""What a model gives for a batch, and what a loss is given at a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+from torch import Tensor
+
+ABSENT = cast("Tensor", None)
+"""An output that a model does not have. Losses declare what they need and the task checks it when it is
+built, so none of them ever reads an absent one; that is why the fields below are typed as plain tensors."""
+
+
+@dataclass(frozen=True)
+class ModelOutputs:
+    """The outputs of one model.
+
+    Attributes:
+        embedding: (B, D), not normalised.
+        logits: (B, K).
+        features: by node name, (B, C, H, W).
+        tokens: (B, N, D).
+    """
+
+    embedding: Tensor = ABSENT
+    logits: Tensor = ABSENT
+    features: dict[str, Tensor] = field(default_factory=dict)
+    tokens: Tensor = ABSENT
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> ModelOutputs:
+        """Return the outputs with `change` applied to every tensor that is there."""
+
+        def one(tensor: Tensor) -> Tensor:
+            return ABSENT if tensor is ABSENT else change(tensor)
+
+        features = {node: change(tensor) for node, tensor in self.features.items()}
+        return ModelOutputs(one(self.embedding), one(self.logits), features, one(self.tokens))
+
+
+@dataclass(frozen=True)
+class StepOutputs:
+    """Everything that a loss may look at.
+
+    Attributes:
+        student: the student's outputs, with gradient.
+        teacher: the teacher's outputs for the same images, without gradient.
+        label: int64 (B,), row in the data's class names, -1 where an image has none.
+        step: optimizer steps done before this one.
+    """
+
+    student: ModelOutputs
+    teacher: ModelOutputs = ModelOutputs()
+    label: Tensor = ABSENT
+    step: int = 0
+
+    def full_precision(self) -> StepOutputs:
+        """Return the same with half-precision tensors as float32; float32 and float64 stay as they are."""
+        return replace(
+            self, student=self.student.map(at_least_float32), teacher=self.teacher.map(at_least_float32)
+        )
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Return float16 and bfloat16 as float32, anything else unchanged."""
+    return tensor.float() if tensor.is_floating_point() and tensor.element_size() < 4 else tensor
