@@ -1,0 +1,123 @@
+"""Parity: how far each form is from the one before it, the gates, and every decision that flipped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgeproof_benchmarks.formats import MISSING, cosine, integer, known, percent, plural, small
+from edgeproof_benchmarks.markup import Html, tag
+from edgeproof_benchmarks.report_data import FormRow, Gate, ReportData
+from edgeproof_benchmarks.verdict import gate_figure
+
+MOST_FLIPS = 12
+SIGNS = {"pass": "✓", "fail": "✗"}
+
+
+def parity(data: ReportData) -> Html | None:
+    """Return the section, or None where neither parity nor a gate was looked at."""
+    pairs = [pair for row in data.rows for pair in row.parity]
+    gates = [row for row in data.rows if row.gates]
+    if not pairs and not gates:
+        return None
+    lead = (
+        "The same images go through both forms of a pair, so that a loss is blamed on one step of the chain."
+    )
+    return tag(
+        "section",
+        tag("h2", "Parity and gates"),
+        tag("p", lead, class_="lead"),
+        pairs_table(pairs) if pairs else None,
+        gates_table(gates) if gates else None,
+        *[flips(pair) for pair in pairs],
+    )
+
+
+def pairs_table(pairs: Sequence[Mapping[str, Any]]) -> Html:
+    """Return a line for each pair with its numerics and its agreement."""
+    names = (
+        "pair",
+        "images",
+        "cosine min",
+        "mean",
+        "largest difference",
+        "mean difference",
+        "top-1 same",
+        "top-5 same",
+    )
+    lines = []
+    for pair in pairs:
+        cells = (
+            integer(pair.get("n")),
+            cosine(pair.get("cosine_min")),
+            cosine(pair.get("cosine_mean")),
+            small(pair.get("max_abs")),
+            small(pair.get("mean_abs")),
+            agreement(pair.get("top1_agreement")),
+            agreement(pair.get("top5_agreement")),
+        )
+        name = tag("th", f"{pair.get('reference', '?')} → {pair.get('candidate', '?')}", scope="row")
+        lines.append(tag("tr", name, *[tag("td", cell) for cell in cells]))
+    head = tag("tr", *[tag("th", name, scope="col") for name in names])
+    table = tag("table", tag("thead", head), tag("tbody", *lines), class_="figures")
+    return tag("div", table, class_="scroll", tabindex="0", role="region", aria_label="Table of pairs")
+
+
+def agreement(share: float | None) -> str:
+    """Return a share of equal decisions, without a decimal when it is all of them."""
+    return percent(share, 0 if share == 1 else 2)
+
+
+def gates_table(rows: Sequence[FormRow]) -> Html:
+    """Return every gate, under the form it holds for, with its limit, its value and how it came out."""
+    names = ("gate", "measured", "limit", "outcome")
+    head = tag(
+        "tr", *[tag("th", name, scope="col", class_="words" if name == "outcome" else None) for name in names]
+    )
+    groups = []
+    for row in rows:
+        name = tag("tr", tag("th", row.name, scope="rowgroup", colspan=len(names)))
+        groups.append(tag("tbody", name, *[gate_line(gate) for gate in row.gates]))
+    table = tag("table", tag("thead", head), *groups, class_="figures gates")
+    return tag("div", table, class_="scroll", tabindex="0", role="region", aria_label="Table of gates")
+
+
+def gate_line(gate: Gate) -> Html:
+    """Return one gate of the table."""
+    outcome = f"{SIGNS.get(gate.status, '?')} {gate.status}"
+    return tag(
+        "tr",
+        tag("td", gate.name, class_="words"),
+        tag("td", gate_figure(gate, gate.value)),
+        tag("td", gate_figure(gate, gate.limit)),
+        tag("td", outcome, class_=f"words {status_style(gate.status)}"),
+    )
+
+
+def status_style(status: str) -> str:
+    """Return the colour class of a gate's outcome."""
+    return {"pass": "good", "fail": "bad"}.get(status, "unsure")
+
+
+def flips(pair: Mapping[str, Any]) -> Html | None:
+    """Return the decisions of a pair that changed, with both margins where they are known."""
+    changed = pair.get("flips")
+    if not isinstance(changed, list) or not changed:
+        return None
+    title = f"{plural(len(changed), 'flip')}: {pair.get('reference', '?')} → {pair.get('candidate', '?')}"
+    lines = [tag("li", flip_words(flip)) for flip in changed[:MOST_FLIPS]]
+    if len(changed) > MOST_FLIPS:
+        lines.append(tag("li", f"and {len(changed) - MOST_FLIPS:,} more"))
+    return tag("details", tag("summary", title), tag("ul", *lines), open=len(changed) <= MOST_FLIPS)
+
+
+def flip_words(flip: Any) -> str:
+    """Return a flip as a sentence; one of a shape that is not known is shown as it is written."""
+    if not isinstance(flip, Mapping):
+        return str(flip)
+    image = flip.get("path", flip.get("index", MISSING))
+    words = f"{image}: {flip.get('reference', '?')} → {flip.get('candidate', '?')}"
+    margins = [flip.get("reference_margin"), flip.get("candidate_margin")]
+    if all(known(margin) for margin in margins):
+        words += f" (margins {small(margins[0])} and {small(margins[1])})"
+    return words

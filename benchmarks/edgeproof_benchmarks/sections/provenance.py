@@ -1,0 +1,87 @@
+"""Where the figures come from: data, skipped images, stage times, the machine, notes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edgeproof_benchmarks.charts import Bar, bar_rows
+from edgeproof_benchmarks.formats import duration, integer, plural
+from edgeproof_benchmarks.markup import Html, join, tag
+from edgeproof_benchmarks.report_data import ReportData
+
+MOST_CORRUPT = 20
+
+
+def provenance(data: ReportData) -> Html:
+    """Return notes, data, stage times and the environment."""
+    blocks = [block for block in (images(data), stages(data), machine(data)) if block]
+    return join(
+        [notes(data), tag("section", tag("h2", "Where this comes from"), tag("div", *blocks, class_="pair"))]
+    )
+
+
+def notes(data: ReportData) -> Html | None:
+    """Return what was skipped and why, and other remarks of the stages."""
+    said = list(data.notes)
+    said += [
+        f"{row.name}: {row.status}, so it has no figures of its own." for row in data.rows if not row.ran
+    ]
+    unmeasured = [
+        (row.name, gate.name) for row in data.rows for gate in row.gates if gate.status == "not measured"
+    ]
+    said += [f"Gate {gate} of {form}: not measured." for form, gate in unmeasured]
+    if not said:
+        return None
+    return tag(
+        "section",
+        tag("h2", "Left out, and why"),
+        tag("ul", *[tag("li", line) for line in said], class_="notes"),
+    )
+
+
+def images(data: ReportData) -> Html:
+    """Return the number of images in each part, and those that could not be read."""
+    rows = [(name, integer(count)) for name, count in data.counts.items()]
+    rows.append(("skipped, unreadable", integer(data.corrupt_total)))
+    if data.view:
+        rows.append(("teacher's view", data.view))
+    listed = [
+        tag("li", tag("code", entry.get("path", "?")), f": {entry.get('reason', 'unreadable')}")
+        for entry in data.corrupt[:MOST_CORRUPT]
+    ]
+    if len(data.corrupt) > MOST_CORRUPT:
+        listed.append(tag("li", f"and {len(data.corrupt) - MOST_CORRUPT:,} more"))
+    details = None
+    if listed:
+        title = f"{plural(data.corrupt_total, 'image')} could not be read"
+        details = tag("details", tag("summary", title), tag("ul", *listed))
+    return tag("figure", tag("figcaption", tag("b", "images")), pairs(rows), details)
+
+
+def stages(data: ReportData) -> Html | None:
+    """Return how long each stage took."""
+    if not data.stages:
+        return None
+    bars = [Bar(name, seconds, duration(seconds)) for name, seconds in data.stages]
+    total = duration(sum(seconds for _, seconds in data.stages))
+    caption = tag("figcaption", tag("b", "time of each stage"), tag("span", f"{total} in all"))
+    return tag("figure", caption, bar_rows(bars))
+
+
+def machine(data: ReportData) -> Html | None:
+    """Return the machine and the versions."""
+    if not data.environment:
+        return None
+    plain = {key: value for key, value in data.environment.items() if not isinstance(value, Mapping | list)}
+    nested = [value for value in data.environment.values() if isinstance(value, Mapping)]
+    rows = [(str(key), str(value)) for key, value in plain.items() if value not in (None, "")]
+    versions: list[tuple[str, Any]] = [pair for group in nested for pair in group.items()]
+    rows += [(str(key), str(value)) for key, value in versions]
+    return tag("figure", tag("figcaption", tag("b", "machine and versions")), pairs(rows))
+
+
+def pairs(rows: list[tuple[str, str]]) -> Html:
+    """Return names and values in two columns."""
+    cells = [join([tag("dt", name), tag("dd", value)]) for name, value in rows]
+    return tag("dl", *cells)

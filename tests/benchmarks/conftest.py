@@ -1,0 +1,232 @@
+"""A made-up run, so that the report can be rendered without one. No figure in it was measured."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "white", "brown")
+SOLIDS = ("cube", "ball", "cone", "torus", "cylinder", "pyramid", "capsule", "octahedron")
+STAGE_SECONDS = {"teacher": 141.0, "embed": 6.2, "train": 95.0, "export": 4.1, "build": 11.0, "verify": 8.8}
+SENTENCE = (
+    "Ship ONNX Runtime fp32: 96.9 % top-1, 0.3 points below its teacher, "
+    "1.91 ms p50 an image (5.1 times faster than its teacher)."
+)
+CAVEATS = (
+    "On classes held out of training: 64.1 % (teacher 66.8 %).",
+    "TensorRT-RTX fp32 was built, not run here.",
+    "4 gates passed, none failed, 1 not measured.",
+)
+
+
+def accuracies(top1: float, unseen: float, cosine: float) -> dict[str, float]:
+    """Return the metrics of a form."""
+    seen = top1 + 0.003
+    harmonic = 2 * seen * unseen / (seen + unseen)
+    return {
+        "top1": top1,
+        "top5": 0.998,
+        "mean_per_class": top1 - 0.002,
+        "seen": seen,
+        "unseen": unseen,
+        "harmonic_mean": harmonic,
+        "cosine": cosine,
+    }
+
+
+def latency(p50: float, count: int = 1040) -> dict[str, Any]:
+    """Return a latency entry of `result.json`, in milliseconds."""
+    return {"p50": p50, "p90": 1.12 * p50, "p99": 1.5 * p50, "n": count, "mean": 1.03 * p50}
+
+
+class MadeUpRun:
+    """The files of a run, as plain data."""
+
+    def result(self, **changed: Any) -> dict[str, Any]:
+        """Return the content of a `result.json`; `changed` replaces top-level keys."""
+        made = {
+            "schema_version": 1,
+            "name": "quickstart",
+            "sentence": SENTENCE,
+            "verdict": "ship",
+            "caveats": list(CAVEATS),
+            "environment": {
+                "python": "3.11.2",
+                "processor": "An invented one",
+                "versions": {"torch": "2.13.0"},
+            },
+            "view": "exact",
+            "rows": self.rows(),
+            "controls": [
+                {"form": "baseline", "metrics": {"top1": 0.934, "seen": 0.95, "unseen": 0.0}},
+                {"form": "untrained student", "metrics": {"top1": 0.0182, "top5": 0.08}},
+                {"form": "chance", "metrics": {"top1": 0.0156}},
+            ],
+            "stages": [{"stage": name, "seconds": seconds} for name, seconds in STAGE_SECONDS.items()],
+            "data": {
+                "counts": {"train": 1920, "val": 192, "test": 768},
+                "corrupt": [{"path": "train/red cube/0007.png", "reason": "the file is truncated"}],
+            },
+            "notes": ["No CUDA device was found: everything ran on the CPU."],
+        }
+        return made | changed
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return teacher, student in PyTorch and in ONNX Runtime, and an engine that was only built."""
+        student, teacher = accuracies(0.9687, 0.641, 0.9077), accuracies(0.9713, 0.668, 1.0)
+        here = {"precision": "fp32", "status": "run here", "threads": 2}
+        return [
+            {
+                **here,
+                "form": "teacher",
+                "engine": "pytorch",
+                "metrics": teacher,
+                "latency_ms": {"batch1": latency(9.8, 310), "batch8": latency(51.0, 60)},
+                "size_bytes": 34_100_000,
+            },
+            {
+                **here,
+                "form": "student",
+                "engine": "pytorch",
+                "metrics": student,
+                "latency_ms": {"batch1": latency(4.1, 800), "batch8": latency(16.2, 190)},
+                "size_bytes": 19_800_000,
+            },
+            {
+                **here,
+                "form": "student",
+                "engine": "onnxruntime",
+                "metrics": student,
+                "latency_ms": {"batch1": latency(1.91), "batch8": latency(11.4, 240)},
+                "images_per_second": {"batch1": 521.0, "batch8": 702.0},
+                "phases_ms": {"decode": 0.41, "preprocess": 0.35, "compute": 1.91, "head": 0.05},
+                "memory_bytes": 61_000_000,
+                "size_bytes": 19_700_000,
+                "parity": self.parity(),
+                "gates": self.gates(),
+            },
+            {
+                "form": "student",
+                "engine": "tensorrt_rtx",
+                "precision": "fp32",
+                "status": "built, not run here",
+                "metrics": {},
+                "latency_ms": {},
+                "size_bytes": 21_400_000,
+                "gates": [{"name": "cosine", "value": None, "limit": 0.9999, "status": "not measured"}],
+            },
+        ]
+
+    def parity(self) -> dict[str, Any]:
+        """Return the parity of one pair."""
+        return {
+            "reference": "student fp32",
+            "candidate": "ONNX Runtime fp32",
+            "n": 512,
+            "cosine_min": 0.9999987,
+            "cosine_mean": 0.9999999,
+            "max_abs": 2.9e-6,
+            "mean_abs": 2.1e-7,
+            "top1_agreement": 1.0,
+            "top5_agreement": 1.0,
+            "flips": [],
+        }
+
+    def gates(self, **outcomes: str) -> list[dict[str, Any]]:
+        """Return the gates of a shipped form; `outcomes` sets some of them by name."""
+        plain = [
+            {"name": "cosine", "value": 0.9999987, "limit": 0.99999, "status": "pass"},
+            {"name": "agreement", "value": 1.0, "limit": 1.0, "status": "pass"},
+            {"name": "zero_shot_drop", "value": 0.0, "limit": 0.0, "status": "pass"},
+            {"name": "latency_p90_ms", "value": 2.14, "limit": 20.0, "status": "pass"},
+        ]
+        return [gate | {"status": outcomes.get(gate["name"], gate["status"])} for gate in plain]
+
+    def class_names(self, count: int) -> list[str]:
+        """Return `count` names: colour-shape pairs as far as there are enough of them."""
+        pairs = [f"{colour} {solid}" for colour in COLOURS for solid in SOLIDS]
+        return pairs[:count] if count <= len(pairs) else [f"thing {index:03d}" for index in range(count)]
+
+    def confusion(self, count: int, images: int = 12) -> dict[str, Any]:
+        """Return the counts of a classifier: good on seen classes, fair on every fifth, held-out one."""
+        random = np.random.default_rng(0)
+        names = self.class_names(count)
+        matrix = np.zeros((count, count), dtype=np.int64)
+        for i in range(count):
+            accuracy = 0.6 if i % 5 == 4 else 0.97
+            for _ in range(images):
+                near = (i + int(random.integers(1, 4))) % count
+                matrix[i, i if random.random() < accuracy else near] += 1
+        return {
+            "labels": names,
+            "matrix": matrix.tolist(),
+            "unseen": names[4::5],
+            "form": "ONNX Runtime fp32",
+        }
+
+    def examples(self, count: int = 12) -> list[dict[str, Any]]:
+        """Return examples, every third one wrong."""
+        made = []
+        for index in range(count):
+            colour, solid = COLOURS[index % 6], SOLIDS[index % 8]
+            true, other = f"{colour} {solid}", f"{colour} {SOLIDS[(index + 3) % 8]}"
+            first, second = (other, true) if index % 3 == 2 else (true, other)
+            made.append(
+                {
+                    "path": f"test/{true}/{index:04d}.png",
+                    "thumbnail": thumbnail(colour, index),
+                    "true": true,
+                    "top": [[first, 0.62], [second, 0.31], ["white ball", 0.06]],
+                    "seen": index % 5 != 4,
+                }
+            )
+        return made
+
+    def metrics(self, epochs: int = 24) -> list[dict[str, Any]]:
+        """Return what training logs: a teacher, a student with two losses, the baseline."""
+        rows: list[dict[str, Any]] = []
+        for epoch in range(1, epochs + 1):
+            decay = float(np.exp(-epoch / 6))
+            cosine, text = 0.09 + 0.6 * decay, 0.12 + 1.9 * decay
+            student = {
+                "stage": "train",
+                "epoch": epoch,
+                "step": 40 * epoch,
+                "loss": cosine + 0.3 * text,
+                "losses": {
+                    "cosine_embedding": {"raw": cosine, "weighted": cosine},
+                    "text_kl": {"raw": text, "weighted": 0.3 * text},
+                },
+                "val": {"top1": 0.975 - 0.8 * decay, "cosine_mean": 0.91 - 0.4 * decay},
+                "lr": 1e-3,
+                "images_per_second": 210.0,
+            }
+            baseline = {
+                "stage": "baseline",
+                "epoch": epoch,
+                "step": 40 * epoch,
+                "val": {"top1": 0.93 - decay},
+            }
+            teacher = {"stage": "teacher", "epoch": epoch, "step": 30 * epoch, "loss": 0.3 + 3 * decay}
+            rows += [teacher, student, baseline]
+        return rows
+
+
+def thumbnail(colour: str, seed: int) -> str:
+    """Return a small JPEG, base64."""
+    image = Image.new("RGB", (96, 96), (90 + 10 * (seed % 7), 100, 110))
+    ImageDraw.Draw(image).ellipse((16 + seed % 9, 18, 78, 76), fill=colour)
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=80)
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+@pytest.fixture
+def made_up() -> MadeUpRun:
+    """Return the made-up run."""
+    return MadeUpRun()
