@@ -136,6 +136,15 @@ def test_render_report__escapes_everything(made_up: Any):
     assert "script" not in {name for name, _ in Page(source).tags}
 
 
+def test_render_report__no_form_is_marked_as_shipped_when_the_verdict_is_not_to(made_up: Any):
+    def marked(verdict: str) -> list[str | None]:
+        page = Page(render_report(report_data(made_up.result(verdict=verdict))))
+        return [attributes.get("class") for name, attributes in page.tags if name == "tr"]
+
+    assert "shipped" in marked("ship")
+    assert "shipped" not in marked("do not ship")
+
+
 @pytest.mark.parametrize(
     ("verdict", "style"), [("ship", "good"), ("do not ship", "bad"), ("not proven", "unsure")]
 )
