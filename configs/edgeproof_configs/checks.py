@@ -16,7 +16,8 @@ from edgeproof_configs.wording import Finding
 def stored_views(recipe: Recipe) -> Iterator[Finding]:
     """`teacher.view` fits what the student will see."""
     augmented = recipe.train.augment.active
-    if recipe.teacher.view == "exact" and recipe.teacher.kind == "stored" and augmented:
+    live = getattr(component_class("teacher", recipe.teacher.kind), "live", True)
+    if recipe.teacher.view == "exact" and not live and augmented:
         yield (
             ("teacher", "view"),
             "stored embeddings were computed on the plain photos, but train.augment changes what the student "

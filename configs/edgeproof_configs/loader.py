@@ -175,7 +175,7 @@ def _section(hint: Any, value: Any, annotation: Any) -> tuple[Any, list[Finding]
 
 
 def _components(group: str, values: Any) -> tuple[list[Any], list[Finding]]:
-    if not isinstance(values, list):
+    if not isinstance(values, list) or not values:
         return [], [((), f"expected a list of mappings with a kind, got {got(values)}")]
     configs, findings = [], []
     for index, value in enumerate(values):

@@ -27,7 +27,9 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _CONSTANTS = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
 _CONSTANTS |= {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _WORDING = {
-    r"cannot start any token": "a tab cannot indent, and a value that begins with a sign needs quotes",
+    r"'\\t' that cannot start": "a tab cannot indent: use spaces",
+    r"cannot start any token": "a value that begins with a special character needs quotes",
+    r"unexpected end of stream": "a quote is not closed",
     r"expected '<document start>'|a single document": "a recipe is one document",
     r"mapping values are not allowed": "unexpected ':', a value that contains ': ' needs quotes",
     r"could not find expected ':'": "a ':' is missing after a key",
@@ -131,8 +133,9 @@ def _compose(text: str) -> Any:
         code = ord(text[error.position])
         raise _UnreadableError(f"not text: the control character 0x{code:02x}", line) from error
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        problem = error.problem or error.context or "not YAML"
+        problem = ": ".join(filter(None, (error.context, error.problem)))
+        unclosed = "end of stream" in problem and error.context_mark
+        mark = error.context_mark if unclosed else error.problem_mark or error.context_mark
         message = next((words for pattern, words in _WORDING.items() if re.search(pattern, problem)), problem)
         raise _UnreadableError(f"not YAML: {message}", mark.line + 1 if mark else None) from error
 

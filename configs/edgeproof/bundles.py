@@ -1,0 +1,33 @@
+"""Finding the bundle that the user means: a folder, a `.tar`, or the run that holds one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgeproof_configs.errors import UsageError
+
+MANIFEST = "manifest.json"
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether this is a folder with a manifest, or a tar."""
+    return (path / MANIFEST).is_file() or (path.is_file() and path.suffix == ".tar")
+
+
+def bundle_of(path: Path) -> Path:
+    """Return the bundle at a path, or the one inside the run at this path.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if is_bundle(path):
+        return path
+    if is_bundle(path / "bundle"):
+        return path / "bundle"
+    if (path / "recipe.resolved.yaml").exists():
+        raise UsageError(
+            "this run has no bundle yet", where=path, fix=f"edgeproof bundle {path / 'recipe.resolved.yaml'}"
+        )
+    if not path.exists():
+        raise UsageError("no such bundle: expected a folder or a .tar, or a run", where=path)
+    raise UsageError(f"neither a bundle nor a run: it has no {MANIFEST}", where=path)

@@ -1,0 +1,71 @@
+"""`ls` and `cp`: what there is, and a copy of it to edit."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+from edgeproof_configs.errors import UsageError, did_you_mean
+from edgeproof_configs.files import write_bytes
+from edgeproof_configs.recipe_files import recipe_names, recipe_path, summary
+
+GROUPS = {
+    "data": "data",
+    "teachers": "teacher",
+    "students": "student",
+    "losses": "loss",
+    "heads": "head",
+    "engines": "engine",
+}
+"""What can be listed beside recipes -> its registry group."""
+
+
+def list_things(what: str) -> list[tuple[str, str]]:
+    """Return the name and a description in one line of everything of a sort.
+
+    Raises:
+        UsageError: there is no such sort.
+        MissingPackageError: a package is missing that the whole sort needs.
+    """
+    if what == "recipes":
+        return [(name, summary(recipe_path(name))) for name in recipe_names()]
+    if what not in GROUPS:
+        known = ["recipes", *GROUPS]
+        raise UsageError(f"unknown sort '{what}'.{did_you_mean(what, known)} There are: {', '.join(known)}")
+    from edgeproof_configs.registry import discover
+
+    return [(kind, _describe(component)) for kind, component in discover(GROUPS[what]).items()]
+
+
+def _describe(component: type) -> str:
+    """Return the first line of a docstring; of an engine also why it cannot be used here."""
+    line = (inspect.getdoc(component) or "").split("\n")[0]
+    available = getattr(component, "available", None)
+    if available is None:
+        return line
+    reason = available()
+    return f"{line} Installed." if reason is None else f"{line} Not usable: {reason}"
+
+
+def table(rows: list[tuple[str, str]]) -> str:
+    """Return aligned lines of a name and a description."""
+    width = max((len(name) for name, _ in rows), default=0)
+    return "\n".join(f"{name:<{width}}  {text}".rstrip() for name, text in rows)
+
+
+def copy_recipe(name: str, file: Path) -> Path:
+    """Copy a shipped recipe to a new file, or into a folder under its own name.
+
+    Raises:
+        UsageError: there is no such recipe, or the file exists.
+    """
+    source = recipe_path(name)
+    target = file / source.name if file.is_dir() else file
+    if target.exists():
+        raise UsageError(
+            "this file exists and is not overwritten",
+            where=target,
+            fix="choose another name, or delete it first",
+        )
+    write_bytes(target, source.read_bytes())
+    return target

@@ -1,0 +1,186 @@
+"""The command line. Each command imports what it needs when it runs, so that `--help` costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="edgeproof",
+    epilog="--debug, anywhere on the line, shows the traceback of a failure.",
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"max_content_width": 100},
+)
+data_app = typer.Typer(help="Look at a data set before training on it.", rich_markup_mode=None)
+
+RecipeArgument = Annotated[
+    str,
+    typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped one.", show_default=False),
+]
+RunOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--run", metavar="DIR", help="The run directory.  [runs/NAME OF THE RECIPE]", show_default=False
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, e.g. train.epochs=3; repeatable."),
+]
+DeviceOption = Annotated[
+    str | None, typer.Option(metavar="cpu|cuda", help="Where torch works.  [cuda if there]")
+]
+StrictOption = Annotated[bool, typer.Option("--strict", help="A gate that could not be measured fails.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+STAGES = {
+    "embed": "Compute, or check, the teacher's embeddings of every image.",
+    "train": "Distil the student.",
+    "head": "Fit the classifier on the student's embeddings.",
+    "export": "Write the student as ONNX.",
+    "build": "Build the engines.",
+    "report": "Write report.html and result.json.",
+    "bundle": "Pack what is shipped, with its proof.",
+}
+STAGES_ON_BUNDLES = {
+    "verify": "Compare the forms of the student; RECIPE may be a bundle.",
+    "bench": "Measure speed, memory and size; RECIPE may be a bundle.",
+}
+
+
+def show_version(show: bool) -> None:
+    """Print the version and stop."""
+    if show:
+        from edgeproof_configs import __version__
+
+        print(__version__)
+        raise typer.Exit()
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")] = False,
+) -> None:
+    """Distil a large vision model into a small one, ship it to the edge, prove that nothing was lost."""
+
+
+@app.command()
+def ship(
+    recipe: RecipeArgument,
+    run: RunOption = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="STAGE", help="Redo from this stage on.", show_default=False),
+    ] = None,
+    overrides: SetOption = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print the resolved recipe and where each value came from.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print the plan and an estimate, run nothing.")
+    ] = False,
+    device: DeviceOption = None,
+    strict: StrictOption = False,
+) -> int:
+    """Run every stage of a recipe, in order.
+
+    Finished stages whose inputs did not change are skipped, and an interrupted one goes on where it stopped.
+    """
+    from edgeproof import recipes
+
+    if print_config:
+        print(recipes.resolved(recipe, overrides or []), end="")
+        return 0
+    if dry_run:
+        print(recipes.plan(recipe, overrides or [], run))
+        return 0
+    return recipes.ship(recipe, overrides or [], run, start, None, device, strict)
+
+
+def stage_command(stage: str, text: str) -> Callable[..., int]:
+    """Return the command that runs one stage, and what it still needs."""
+
+    def command(
+        recipe: RecipeArgument,
+        run: RunOption = None,
+        overrides: SetOption = None,
+        device: DeviceOption = None,
+        strict: StrictOption = False,
+    ) -> int:
+        from edgeproof import bundles, recipes
+
+        if stage in STAGES_ON_BUNDLES and bundles.is_bundle(Path(recipe)):
+            return getattr(bundles, stage)(Path(recipe))
+        return recipes.ship(recipe, overrides or [], run, None, stage, device, strict)
+
+    command.__doc__ = text
+    return command
+
+
+for _stage, _text in {**STAGES, **STAGES_ON_BUNDLES}.items():
+    app.command(_stage)(stage_command(_stage, _text))
+
+
+@app.command()
+def predict(
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE|RUN", help="A bundle (folder or .tar), or a run.")
+    ],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="One or more images.")],
+    engine: Annotated[str, typer.Option(metavar="NAME", help="See `edgeproof ls engines`.")] = "onnxruntime",
+    labels: Annotated[
+        str | None, typer.Option(metavar="FILE|A,B,C", help="Choose among these labels only.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, metavar="N", help="How many labels to show.")] = 5,
+    as_json: JsonOption = False,
+) -> int:
+    """Say what is in images, without PyTorch."""
+    from edgeproof.prediction import predict
+
+    return predict(bundle, images, engine=engine, labels=labels, top=top, as_json_text=as_json)
+
+
+@app.command("ls")
+def list_command(
+    what: Annotated[
+        str, typer.Argument(metavar="recipes|data|teachers|students|losses|heads|engines", show_default=False)
+    ],
+) -> int:
+    """List what there is, with a line about each."""
+    from edgeproof.catalogue import list_things, table
+
+    print(table(list_things(what)))
+    return 0
+
+
+@app.command("cp")
+def copy_command(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="The name of a shipped recipe.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file, or a folder.")],
+) -> int:
+    """Copy a shipped recipe to edit."""
+    from edgeproof.catalogue import copy_recipe
+
+    target = copy_recipe(recipe, file)
+    print(f"{target}: edit it, then run `edgeproof ship {target}`")
+    return 0
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> int:
+    """Look at this machine: what is there and what is missing."""
+    from edgeproof.doctor import examine, failed, render
+
+    findings = examine()
+    print(render(findings, as_json))
+    return 1 if failed(findings) else 0
+
+
+app.add_typer(data_app, name="data")

@@ -1,0 +1,59 @@
+"""`predict`: the runtime that runs on the device, with this command line's errors."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgeproof.bundles import bundle_of
+from edgeproof_configs.errors import EdgeproofError, MissingPackageError, UsageError
+from edgeproof_deploy.runtime.__main__ import as_json, as_text, read_labels
+from edgeproof_deploy.runtime.errors import BundleError, LabelError, UnavailableError
+from edgeproof_deploy.runtime.predictor import Predictor
+from edgeproof_deploy.runtime.preprocess import ImageError
+
+
+def predict(
+    place: Path,
+    images: Sequence[Path],
+    *,
+    engine: str,
+    labels: str | None,
+    top: int,
+    as_json_text: bool,
+) -> int:
+    """Print the best labels of each image and return the exit code.
+
+    Args:
+        place: a bundle, or a run that has one.
+        images: image files; those that cannot be read are told on stderr, and the others are still predicted.
+        engine: what runs the model.
+        labels: choose among these labels only: a file with one a line, or `a,b,c`.
+        top: how many labels an image.
+        as_json_text: print one JSON document.
+
+    Raises:
+        UsageError: there is no bundle, or it does not know one of the labels.
+        EdgeproofError: a file of the bundle was changed or is missing.
+        MissingPackageError: the engine cannot be used here.
+    """
+    bundle = bundle_of(place)
+    broken: list[ImageError] = []
+    try:
+        chosen = read_labels(labels) if labels is not None else None
+        predictor = Predictor.open(bundle, engine)
+        predictions = predictor.predict(list(images), top, chosen, broken=broken)
+    except BundleError as error:
+        raise EdgeproofError(str(error), where=bundle, fix="copy or make the bundle again") from error
+    except LabelError as error:
+        raise UsageError(str(error), where=bundle / "labels.txt") from error
+    except UnavailableError as error:
+        raise MissingPackageError(str(error), fix="see `edgeproof ls engines`") from error
+    if as_json_text:
+        print(as_json(predictions, broken))
+    elif predictions:
+        print(as_text(predictions))
+    for error in broken:
+        print(f"error: {error}", file=sys.stderr)
+    return 1 if broken else 0

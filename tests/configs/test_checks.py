@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgeproof_configs.loader import load_recipe
+
+UNLABELLED = ("data={kind: image_folder, root: photos, labels: none}",)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("train.augment.flip=0.5",), "teacher.view: stored embeddings were computed on the plain photos"),
+        (
+            ("teacher.view=assume_invariant",),
+            "teacher.view: 'assume_invariant' has no effect without train.augment",
+        ),
+        (
+            (*UNLABELLED, "baseline.epochs=2"),
+            "baseline: normal training needs labels, and data.labels is 'none'",
+        ),
+        (
+            (*UNLABELLED, "losses.1={kind: text_cross_entropy}"),
+            "losses.1: text_cross_entropy needs labels, and data.labels is 'none'",
+        ),
+        (("losses.0.weight=0", "losses.1.weight=0"), "losses: every loss has weight 0"),
+        (
+            ("deploy.engines=[pytorch]", "gates.latency_p90_ms={engine: onnxruntime, max: 3}"),
+            "gates.latency_p90_ms.engine: 'onnxruntime' is not among deploy.engines (pytorch)",
+        ),
+        (
+            ("gates.latency_p90_ms={engine: onnxruntime, max: 3, batch: 4}",),
+            "gates.latency_p90_ms.batch: batch 4 is not among deploy.batch (1, 8)",
+        ),
+        (("deploy.engines=[pytorch, pytorch]",), "deploy.engines: an entry stands there twice"),
+        (("deploy.batch=[1, 1]",), "deploy.batch: an entry stands there twice"),
+        (
+            ("deploy.engines=[pytorch]", "deploy.compute_capability='8.9'"),
+            "deploy.compute_capability: has no effect without 'tensorrt_rtx' in deploy.engines",
+        ),
+    ],
+)
+def test_check__refused(overrides: tuple[str, ...], message: str, problems: Callable[..., list[str]]) -> None:
+    found = problems(overrides=overrides)
+    assert len(found) == 1
+    assert message in found[0]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("teacher.view=assume_invariant", "train.augment.flip=0.5"),
+        ("teacher={kind: timm, model: resnet10t}", "train.augment.flip=0.5"),
+        ("losses.0.weight=0",),
+        ("gates.latency_p90_ms={engine: onnxruntime, max: 3, batch: 8}",),
+        UNLABELLED,
+        ("deploy.compute_capability='8.9'",),
+    ],
+)
+def test_check__accepted(overrides: tuple[str, ...], small: Path) -> None:
+    load_recipe(str(small), overrides)
