@@ -24,8 +24,8 @@ def test_forward__distances_by_hand(make_loss: Callable[..., Loss], value: Any) 
 
 
 def test_forward__angles_by_hand(make_loss: Callable[..., Loss], value: Any) -> None:
-    # A right angle at the first of three points, against a flat one. Student cosines: 0 at the first, 1/sqrt 2
-    # at the others; teacher: -1 and 1. Each stands twice (i and k swapped) among 27 triplets.
+    # A right angle at the first of three points, against a flat one. Student cosines: 0 at the first and
+    # 1/sqrt 2 at the others; teacher: -1 and 1. Each stands twice (i and k swapped) among 27 triplets.
     student = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     teacher = torch.tensor([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0]])
     loss = make_loss("relational", LossContext(2, 2), distance=0.0, angle=1.0)
