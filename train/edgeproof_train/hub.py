@@ -7,13 +7,13 @@ safetensors and plain text are ever fetched.
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from ssl import SSLCertVerificationError
+from urllib.error import HTTPError, URLError
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import huggingface_hub
 from huggingface_hub import constants
@@ -93,23 +93,36 @@ def _hub(repo: str, fix: str) -> Iterator[None]:
 
 
 def reachable(url: str, seconds: float = PROBE_SECONDS) -> bool:
-    """Whether a URL's server, or the proxy that stands before it, takes a connection within some seconds."""
-    target = urlsplit(url)
-    proxy = getproxies().get(target.scheme)
-    if proxy and not proxy_bypass(target.hostname or ""):
-        target = urlsplit(proxy if "//" in proxy else f"//{proxy}")
+    """Whether the server of a URL answers anything at all within some seconds, through a proxy if one is set.
+
+    A proxy that takes the connection and then says nothing is the slow case: the hub's client tries that for
+    minutes.
+    """
     answer: list[bool] = []
     # Looking up a name has no time limit of its own, so the whole attempt runs beside and is left behind.
-    attempt = threading.Thread(target=_connect, args=(target, seconds, answer), daemon=True)
+    attempt = threading.Thread(target=_knock, args=(url, seconds, answer), daemon=True)
     attempt.start()
     attempt.join(seconds)
     return bool(answer)
 
 
-def _connect(target: SplitResult, seconds: float, answer: list[bool]) -> None:
-    port = target.port or (80 if target.scheme == "http" else 443)
+class _StayHere(HTTPRedirectHandler):
+    def redirect_request(
+        self, req: Request, fp: object, code: int, msg: str, headers: object, newurl: str
+    ) -> None:
+        """Follow nothing: a redirection is an answer."""
+
+
+def _knock(url: str, seconds: float, answer: list[bool]) -> None:
     try:
-        with socket.create_connection((target.hostname, port), timeout=seconds):
+        with build_opener(_StayHere).open(Request(url, method="HEAD"), timeout=seconds):
+            answer.append(True)
+    except HTTPError as error:
+        error.close()
+        answer.append(True)
+    except URLError as error:
+        # The client may trust other certificates than Python does; that somebody answered is all that counts.
+        if isinstance(error.reason, SSLCertVerificationError):
             answer.append(True)
     except OSError:
         return

@@ -113,7 +113,8 @@ class IndexedFiles:
                 )
             if len(array) != len(names):
                 raise DataError(
-                    f"{len(array)} embeddings in {embeddings.name}, {len(names)} lines", where=index
+                    f"{len(array)} embeddings in {embeddings.name}, {len(names)} images in its index",
+                    where=index,
                 )
         refuse_repeated([name for names in indices for name in names], self.where)
         self.places = {name: (f, row) for f, names in enumerate(indices) for row, name in enumerate(names)}
