@@ -1,4 +1,4 @@
-"""`ship`: every stage of a recipe in order, each one skipped whose inputs have not changed since it finished."""
+"""`ship`: every stage of a recipe in order; one whose inputs did not change since it finished is skipped."""
 
 from __future__ import annotations
 
@@ -108,7 +108,9 @@ def settle(shipment: Shipment, start: str | None) -> None:
             refuse_other_settings(shipment.run, before, shipment.plain, changed, start)
     elif shipment.run.path.exists() and any(p.name != ".lock" for p in shipment.run.path.iterdir()):
         raise UsageError(
-            "the run directory holds something else than a run", where=shipment.run.path, fix="choose another --run DIR"
+            "the run directory holds something else than a run",
+            where=shipment.run.path,
+            fix="choose another --run DIR",
         )
     if not resolved.exists() or start is not None or shipment.recipe is not None:
         with explain_os_errors(resolved):
@@ -124,7 +126,9 @@ def settle(shipment: Shipment, start: str | None) -> None:
             )
 
 
-def refuse_other_settings(run: RunDir, before: Plain, now: Plain, changed: list[str], start: str | None) -> None:
+def refuse_other_settings(
+    run: RunDir, before: Plain, now: Plain, changed: list[str], start: str | None
+) -> None:
     """Raise unless `--from` redoes every stage that the changed settings touch."""
     first = first_stage_touched(changed)
     if start is not None and ORDER.index(start) <= ORDER.index(first) and "name" not in changed:
@@ -138,7 +142,9 @@ def refuse_other_settings(run: RunDir, before: Plain, now: Plain, changed: list[
     )
 
 
-def run_stages(shipment: Shipment, stages: list[Stage], start: str | None, device: str | None, strict: bool) -> int:
+def run_stages(
+    shipment: Shipment, stages: list[Stage], start: str | None, device: str | None, strict: bool
+) -> int:
     """Run what is not up to date and return how many stages ran."""
     data_digest = digest_of_data(shipment)
     width = max(len(stage.name) for stage in stages)
@@ -167,7 +173,7 @@ def run_stages(shipment: Shipment, stages: list[Stage], start: str | None, devic
 
 
 def digest_of_data(shipment: Shipment) -> str:
-    """Return the digest of all images and label files; a built-in set is made first where it is not there yet."""
+    """Return the digest of all images and label files; a built-in set is made first if it is not there."""
     from edgeproof_configs.loader import component_config
     from edgeproof_configs.registry import build
 
@@ -202,9 +208,15 @@ def choose_device(wanted: str | None) -> str:
     if wanted and wanted.startswith("cuda") and not torch.cuda.is_available():
         from edgeproof_configs.errors import MissingPackageError
 
-        raise MissingPackageError("no CUDA device can be used here", fix="leave --device away, or say --device cpu")
+        raise MissingPackageError(
+            "no CUDA device can be used here", fix="leave --device away, or say --device cpu"
+        )
     device = wanted or ("cuda" if torch.cuda.is_available() else "cpu")
-    named = torch.cuda.get_device_name() if device.startswith("cuda") else f"{torch.get_num_threads()} CPU threads"
+    named = (
+        torch.cuda.get_device_name()
+        if device.startswith("cuda")
+        else f"{torch.get_num_threads()} CPU threads"
+    )
     say(f"device: {device} ({named})")
     return device
 
@@ -216,7 +228,9 @@ def differing_keys(before: Any, now: Any, prefix: str = "") -> list[str]:
         return [
             found
             for key in keys
-            for found in differing_keys(before.get(key), now.get(key), f"{prefix}.{key}" if prefix else str(key))
+            for found in differing_keys(
+                before.get(key), now.get(key), f"{prefix}.{key}" if prefix else str(key)
+            )
         ]
     return [] if digest_of(before) == digest_of(now) else [prefix]
 
@@ -262,4 +276,8 @@ def raise_gates(run: RunDir, strict: bool) -> None:
         if strict:
             failures += record.metrics.get("gates_not_measured", [])
         if failures:
-            raise error("; ".join(failures[:3]), where=run.stage(stage), fix=f"see {run.stage('report') / 'report.html'}")
+            raise error(
+                "; ".join(failures[:3]),
+                where=run.stage(stage),
+                fix=f"see {run.stage('report') / 'report.html'}",
+            )

@@ -71,9 +71,16 @@ CHAIN = (
         ("data", "deploy", "gates"),
         ("embed", "baseline", "train", "head", "export", "build"),
     ),
-    Stage("bench", "edgeproof_benchmarks.stages:bench_stage", ("deploy", "bench", "gates"), ("export", "build", "head")),
+    Stage(
+        "bench",
+        "edgeproof_benchmarks.stages:bench_stage",
+        ("deploy", "bench", "gates"),
+        ("export", "build", "head"),
+    ),
     Stage("report", "edgeproof_benchmarks.stages:report_stage", (), ("verify", "bench")),
-    Stage("bundle", "edgeproof_deploy.stages:bundle_stage", (), ("export", "build", "head", "verify", "report")),
+    Stage(
+        "bundle", "edgeproof_deploy.stages:bundle_stage", (), ("export", "build", "head", "verify", "report")
+    ),
 )
 ORDER = tuple(stage.name for stage in CHAIN)
 
@@ -92,8 +99,8 @@ def first_stage_touched(keys: list[str]) -> str:
 def inputs_digest(stage: Stage, plain: Plain, run: RunDir, files: FileTable, data_digest: str) -> str:
     """Return the digest of everything that a stage depends on.
 
-    That is: the version of edgeproof, the stage's part of the recipe, the contents of the files which that part names,
-    the images and labels where the stage reads `data`, and the outputs of the stages before it.
+    That is: the version of edgeproof, the stage's part of the recipe, the contents of the files which that
+    part names, the images and labels where the stage reads `data`, and the outputs of the stages before it.
     """
     settings = {key: plain.get(key) for key in stage.keys}
     root = plain["data"].get("root")
@@ -107,7 +114,9 @@ def inputs_digest(stage: Stage, plain: Plain, run: RunDir, files: FileTable, dat
             "files": [files.sha256(file) for file in named],
             "data": data_digest if "data" in stage.keys else None,
             "before": {
-                name: [(file, seen["sha256"]) for file, seen in sorted(record.outputs.items())] if record else None
+                name: [(file, seen["sha256"]) for file, seen in sorted(record.outputs.items())]
+                if record
+                else None
                 for name, record in before.items()
             },
         }
@@ -115,7 +124,7 @@ def inputs_digest(stage: Stage, plain: Plain, run: RunDir, files: FileTable, dat
 
 
 def named_files(settings: Any, root: Path | None) -> list[Path]:
-    """Return the files that a part of a recipe names, as absolute paths or relative to `root` or the current folder."""
+    """Return the files that a part of a recipe names: absolute, or relative to `root` or the work folder."""
     found: set[Path] = set()
     for text in strings_in(settings):
         for place in (Path(text), root / text if root else None):

@@ -1,3 +1,3 @@
-"""The ground floor of edgeproof: recipes, errors, run directories. Imports no other edgeproof package and no torch."""
+"""The ground floor of edgeproof: recipes, errors, run directories. Imports nothing above it, and no torch."""
 
 __version__ = "0.1.0"

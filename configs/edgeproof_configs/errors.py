@@ -1,7 +1,7 @@
 """Errors that a user sees: what was wrong, where, and what to do next.
 
-Each class carries the exit code of the command line: 1 failure at run time, 2 bad recipe or usage, 3 accuracy or
-parity gate failed, 4 latency gate failed, 5 a package or a device is missing.
+Each class carries the exit code of the command line: 1 failure at run time, 2 bad recipe or usage,
+3 accuracy or parity gate failed, 4 latency gate failed, 5 a package or a device is missing.
 """
 
 from __future__ import annotations

@@ -43,7 +43,9 @@ def atomic_open(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a temporary file beside `path` and rename it over `path` when the block ends without an error."""
     with explain_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = tempfile.NamedTemporaryFile(mode, dir=path.parent, prefix=f".{path.name}.", delete=False)
+        handle = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed below, before it is renamed
+            mode, dir=path.parent, prefix=f".{path.name}.", delete=False
+        )
         temporary = Path(handle.name)
         try:
             with handle:
@@ -82,7 +84,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise EdgeproofError(f"not a readable JSON file: {error}", where=path, fix="delete it and run again") from error
+        raise EdgeproofError(
+            f"not a readable JSON file: {error}", where=path, fix="delete it and run again"
+        ) from error
 
 
 def sha256_of(path: Path) -> str:

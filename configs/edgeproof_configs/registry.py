@@ -1,8 +1,8 @@
 """The registry of components: data sets, teachers, students, losses, heads, engines.
 
-A component is a class whose nested `Config` (a pydantic model with a literal `kind`) stands beside it. Registering is
-one decorator; finding is importing every module of the package that a group lives in, which happens only when somebody
-asks. This is the ground floor's one reach upward: by string, never at import.
+A component is a class whose nested `Config` (a pydantic model with a literal `kind`) stands beside it.
+Registering is one decorator; finding is importing every module of the package that a group lives in, which
+happens only when somebody asks. This is the ground floor's one reach upward: by string, never at import.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def register(group: str) -> Callable[[T], T]:
         kind = kind_of(component)
         known = _components[group].setdefault(kind, component)
         if known.__qualname__ != component.__qualname__ or known.__module__ != component.__module__:
-            raise ValueError(f"{group} kind {kind!r} is registered by {known.__module__}.{known.__qualname__} already")
+            taken = f"{known.__module__}.{known.__qualname__}"
+            raise ValueError(f"{group} kind {kind!r} is registered by {taken} already")
         _components[group][kind] = component
         return component
 
@@ -81,7 +82,8 @@ def component_class(group: str, kind: str) -> type:
     """
     known = discover(group)
     if kind not in known:
-        raise UsageError(f"unknown {group} kind '{kind}'.{did_you_mean(kind, list(known))} Known: {', '.join(known)}")
+        hint = did_you_mean(kind, list(known))
+        raise UsageError(f"unknown {group} kind '{kind}'.{hint} Known: {', '.join(known)}")
     return known[kind]
 
 

@@ -144,7 +144,7 @@ class RunDir:
             yield
 
     def append_metrics(self, row: dict[str, Any]) -> None:
-        """Append one line to `metrics.jsonl`. A line that a killed process left unfinished is closed first."""
+        """Append a line to `metrics.jsonl`. A line that a killed process left unfinished is closed first."""
         file = self.path / "metrics.jsonl"
         with explain_os_errors(file), file.open("ab+") as handle:
             size = handle.seek(0, os.SEEK_END)

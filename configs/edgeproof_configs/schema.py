@@ -1,5 +1,8 @@
-"""The recipe: one frozen, validated tree of settings. Component configs (data, teacher, losses, head) stand beside the
-components and subclass the bases below; what every recipe has in common stands here."""
+"""The recipe: one frozen, validated tree of settings.
+
+The configs of components (data, teacher, student, losses, head) stand beside the components and subclass the
+bases below; what every recipe has in common stands here.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +69,7 @@ class AugmentConfig(Config):
     def _crop_is_a_range(self) -> AugmentConfig:
         crop = self.random_resized_crop
         if crop and not 0 < crop[0] <= crop[1]:
-            raise ValueError(f"random_resized_crop is [smallest, largest] area, 0 < smallest <= largest, got {crop}")
+            raise ValueError(f"random_resized_crop: expected 0 < smallest <= largest area, got {crop}")
         if crop and self.shift_pixels:
             raise ValueError("shift_pixels has no effect beside random_resized_crop: set one of them")
         return self
@@ -104,7 +107,7 @@ class TrainConfig(Config):
     @model_validator(mode="after")
     def _warmup_fits(self) -> TrainConfig:
         if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs must be less than epochs ({self.epochs}), got {self.warmup_epochs}")
+            raise ValueError(f"warmup_epochs must be below epochs ({self.epochs}), got {self.warmup_epochs}")
         return self
 
 
@@ -143,7 +146,7 @@ class LatencyGate(Config):
 
 
 class GatesConfig(Config):
-    """What a shipped form may lose against the fp32 student; `None` means the default of its pair and precision."""
+    """What a shipped form may lose against the fp32 student; None means the default of its pair."""
 
     zero_shot_drop: Fraction | None = None
     cosine: Fraction | None = None

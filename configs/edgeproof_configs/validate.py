@@ -1,4 +1,4 @@
-"""`python -m edgeproof_configs.validate [FILE ...]`: every shipped recipe (or the named ones) is valid, or says why not."""
+"""`python -m edgeproof_configs.validate [FILE ...]`: these, or the shipped recipes, are valid."""
 
 from __future__ import annotations
 

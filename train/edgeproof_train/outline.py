@@ -1,0 +1,114 @@
+"""The outline of a recipe before anything runs: shapes, needs of the losses, images, memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgeproof_configs.registry import build, component_class
+from edgeproof_configs.schema import Recipe
+from edgeproof_data.sets import SPLITS, DataSource
+from edgeproof_train.loss import LossContext, check_needs
+from edgeproof_train.student import Student
+
+OUTLINE_DIM = 512
+BYTES_PER_PARAMETER = {"sgd": 12, "adam": 16, "adamw": 16}
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a dry run finds out.
+
+    Attributes:
+        images: how many images each split has; empty where the built-in set is still to be rendered.
+        classes: number of classes, 0 if unlabelled.
+        parameters: of the student, with its head.
+        steps: optimizer steps of the training stage; 0 if the number of images is not known yet.
+        memory_bytes: estimate for one training step: weights, gradients, optimizer, EMA, activations.
+        losses: kinds, in order.
+    """
+
+    student: str
+    images: dict[str, int]
+    classes: int
+    parameters: int
+    steps: int
+    memory_bytes: int
+    losses: tuple[str, ...]
+
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """Yield what to print: a name and words."""
+        counts = ", ".join(f"{count} {split}" for split, count in self.images.items())
+        yield "images", counts or "rendered when the run starts"
+        yield "classes", str(self.classes) if self.classes else "none: the images are unlabelled"
+        yield "student", f"{self.student}, {self.parameters / 1e6:.2f} M parameters"
+        yield "losses", ", ".join(self.losses)
+        yield "steps", str(self.steps) if self.steps else "known once the images are"
+        yield (
+            "memory",
+            f"about {self.memory_bytes / 1e6:.0f} MB for a training step, beside the framework itself",
+        )
+
+
+def outline(recipe: Recipe) -> Outline:
+    """Build a recipe's shapes with random weights and check that its losses can be met; read no image.
+
+    Raises:
+        UsageError: the student cannot be built or a need of a loss is not met.
+        DataError: images or label files are not where the recipe says.
+    """
+    source: DataSource = build("data", recipe.data)
+    source.prepare()
+    images = {split: len(source.split(split)) for split in SPLITS}
+    names = source.class_names
+    student = random_student(recipe)
+    context = LossContext(OUTLINE_DIM, OUTLINE_DIM, len(names), lambda spec: torch.zeros(1, OUTLINE_DIM))
+    losses: dict[str, Any] = {loss.kind: component_class("loss", loss.kind) for loss in recipe.losses}
+    check_needs(losses, context)
+    batch = recipe.train.batch_size
+    steps = max(images["train"] // batch, 1) * recipe.train.epochs // recipe.train.accumulate
+    parameters = sum(parameter.numel() for parameter in student.parameters())
+    return Outline(
+        student=f"{getattr(recipe.student, 'model', recipe.student.kind)} at {recipe.student.image_size} px",
+        images=images,
+        classes=len(names),
+        parameters=parameters,
+        steps=steps,
+        memory_bytes=training_bytes(student, recipe, parameters),
+        losses=tuple(loss.kind for loss in recipe.losses),
+    )
+
+
+def random_student(recipe: Recipe) -> Student:
+    """Return the recipe's student without its start weights, which a dry run does not need."""
+    config = recipe.student
+    changes = {"weights": None, "mean": None, "std": None} if hasattr(config, "weights") else {}
+    return build("student", config.model_copy(update=changes), OUTLINE_DIM)
+
+
+def training_bytes(student: Student, recipe: Recipe, parameters: int) -> int:
+    """Estimate the memory of a training step.
+
+    Weights, gradients and optimizer state by parameter, EMA where it is on, and what the modules of one
+    forward pass give out, times the batch: autograd keeps those.
+    """
+    per_parameter = BYTES_PER_PARAMETER[recipe.train.optimizer] + (4 if recipe.train.ema else 0)
+    kept = 0
+
+    def count(module: nn.Module, given: Any, made: Any) -> None:
+        nonlocal kept
+        if isinstance(made, Tensor):
+            kept += made.numel() * 4
+
+    hooks = [m.register_forward_hook(count) for m in student.modules() if not list(m.children())]
+    side = recipe.student.image_size
+    with torch.no_grad():
+        student.eval()(torch.zeros(1, 3, side, side))
+    for hook in hooks:
+        hook.remove()
+    half = 0.5 if recipe.train.precision != "fp32" else 1.0
+    return int(parameters * per_parameter + kept * half * recipe.train.batch_size)
