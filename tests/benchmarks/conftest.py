@@ -1,13 +1,16 @@
-"""A made-up run, so that the report can be rendered without one. No figure in it was measured."""
+"""A made-up run for the report, in which no figure was measured, and a tiny model and images to measure."""
 
 from __future__ import annotations
 
 import base64
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image, ImageDraw
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "white", "brown")
@@ -230,3 +233,34 @@ def thumbnail(colour: str, seed: int) -> str:
 def made_up() -> MadeUpRun:
     """Return the made-up run."""
     return MadeUpRun()
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a model of one convolution and a mean: image (B, 3, 8, 8) to embedding (B, 3)."""
+    weight = numpy_helper.from_array(
+        np.random.default_rng(0).normal(size=(3, 3, 3, 3)).astype(np.float32), "w"
+    )
+    nodes = [
+        helper.make_node("Conv", ["image", "w"], ["features"], pads=[1, 1, 1, 1]),
+        helper.make_node("GlobalAveragePool", ["features"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["embedding"]),
+    ]
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 8, 8])
+    embedding = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", 3])
+    graph = helper.make_graph(nodes, "tiny", [image], [embedding], [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def image_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Return four different photographs of nothing."""
+    folder = tmp_path_factory.mktemp("images")
+    random = np.random.default_rng(0)
+    files = [folder / f"{index}.jpg" for index in range(4)]
+    for file in files:
+        Image.fromarray(random.integers(0, 255, (20, 24, 3), dtype=np.uint8)).save(file, quality=95)
+    return files

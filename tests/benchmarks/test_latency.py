@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import chain, cycle, pairwise, repeat
+
+import numpy as np
+import pytest
+
+from edgeproof_benchmarks.latency import interleave, measure, percentile, ratio, summarise, warm_up
+
+
+class SlowClock:
+    """A clock that only the calls of a test move, so that no test depends on the speed of a machine."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.called: list[str] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def call(self, durations: Iterator[float], name: str = "") -> Callable[[], None]:
+        """Return a call that takes the next of these durations in seconds."""
+
+        def wait() -> None:
+            self.now += next(durations)
+            self.called.append(name)
+
+        return wait
+
+
+def test_measure__every_sample_counts():
+    clock = SlowClock()
+    durations = chain(repeat(0.001, 100), cycle([*repeat(0.001, 99), 0.5]))
+    found = measure(clock.call(durations), seconds=2.0, warmup_seconds=0.1, clock=clock)
+    assert found.p50 == pytest.approx(1.0)
+    assert found.max == pytest.approx(500.0)
+    assert found.mean > 5
+    assert found.seconds == pytest.approx(found.trace_ms.sum() / 1000)
+    assert found.n == len(found.trace_ms)
+
+
+def test_measure__the_warm_up_is_not_part_of_it():
+    clock = SlowClock()
+    falling = chain((0.1 / 2**step for step in range(6)), repeat(0.001))
+    found = measure(clock.call(falling), seconds=1.0, warmup_seconds=0.5, clock=clock)
+    assert found.stable
+    assert found.max == pytest.approx(1.0)
+    assert found.warmup_seconds >= 0.5
+
+
+def test_warm_up__goes_on_until_the_median_is_stable():
+    clock = SlowClock()
+    falling = chain(repeat(0.1, 10), repeat(0.05, 20), repeat(0.01))
+    assert warm_up(clock.call(falling), 2.0, clock)
+    assert clock.now >= 4.0
+
+
+def test_warm_up__ends_and_says_so_where_nothing_settles():
+    clock = SlowClock()
+    assert not warm_up(clock.call(1.1**step for step in range(10_000)), 1.0, clock)
+    assert len(clock.called) == 10
+
+
+@pytest.mark.parametrize(
+    ("count", "q", "given"), [(9, 0.9, False), (10, 0.9, True), (99, 0.99, False), (100, 0.99, True)]
+)
+def test_percentile__only_where_a_sample_lies_beyond_it(count: int, q: float, given: bool):
+    assert (percentile(np.arange(count, dtype=np.float64), q) is not None) == given
+
+
+def test_percentile__is_an_observed_value():
+    assert percentile(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 100.0]), 0.9) == 9.0
+
+
+def test_summarise__too_few_samples_give_no_tail():
+    plain = summarise(np.array([1.0, 2.0, 3.0]), 0.006).to_dict()
+    assert (plain["n"], plain["p50"], plain["p90"], plain["p99"]) == (3, 2.0, None, None)
+    assert plain["stdev"] == pytest.approx(1.0)
+    assert "trace_ms" not in plain
+
+
+def test_summarise__no_samples():
+    with pytest.raises(ValueError, match="no samples"):
+        summarise(np.empty(0), 0.0)
+
+
+def test_interleave__rounds_alternate():
+    clock = SlowClock()
+    calls = {name: clock.call(repeat(0.1), name) for name in "ab"}
+    interleave(calls, seconds=1.0, warmup_seconds=0.2, rounds=2, clock=clock)
+    changes = [name for before, name in pairwise(["", *clock.called]) if name != before]
+    assert changes == ["a", "b", "a", "b", "a", "b"]
+
+
+def test_ratio__a_drift_that_meets_both_is_not_in_it():
+    clock = SlowClock()
+    drift = [1.0, 3.0, 9.0, 27.0]
+
+    def drifting(base: float) -> Callable[[], None]:
+        def wait() -> None:
+            clock.now += base * drift[min(int(clock.now // 40), 3)]
+
+        return wait
+
+    found = interleave(
+        {"slow": drifting(0.02), "fast": drifting(0.01)}, seconds=100.0, warmup_seconds=1.0, clock=clock
+    )
+    assert ratio(found["slow"], found["fast"]).median == pytest.approx(2.0)
+
+
+def test_ratio__needs_the_same_rounds():
+    clock = SlowClock()
+    a = measure(clock.call(repeat(0.1)), seconds=1.0, warmup_seconds=0.1, clock=clock)
+    b = interleave({"b": clock.call(repeat(0.1))}, seconds=1.0, warmup_seconds=0.1, rounds=2, clock=clock)[
+        "b"
+    ]
+    with pytest.raises(ValueError, match="same rounds, got 1 and 2"):
+        ratio(a, b)

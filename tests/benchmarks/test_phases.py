@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeproof_benchmarks.latency import summarise
+from edgeproof_benchmarks.phases import PHASES, by_batch, form_figures, images_per_second, measure_phases
+from edgeproof_benchmarks.report_data import FormRow
+from edgeproof_deploy.runtime.preprocess import Preprocess
+from edgeproof_deploy.runtime.session import OnnxSession
+
+
+@pytest.fixture
+def session(tiny_onnx: Path) -> OnnxSession:
+    return OnnxSession(tiny_onnx, threads=1)
+
+
+def test_measure_phases__every_phase_of_every_image(session: OnnxSession, image_files: list[Path]):
+    seen: list[np.ndarray] = []
+    found = measure_phases(
+        image_files,
+        preprocess=Preprocess(8, 8),
+        session=session,
+        head=seen.append,
+        seconds=0.05,
+        warmup_seconds=0.02,
+    )
+    assert set(found) == {*PHASES, "total"}
+    assert len({latency.n for latency in found.values()}) == 1
+    assert all(embedding.shape == (1, 3) for embedding in seen)
+    assert len({embedding.tobytes() for embedding in seen}) == len(image_files)
+    total = sum(found[name].trace_ms for name in PHASES)
+    np.testing.assert_allclose(total, found["total"].trace_ms)
+
+
+def test_measure_phases__without_images(session: OnnxSession):
+    with pytest.raises(ValueError, match="at least one image"):
+        measure_phases(
+            [], preprocess=Preprocess(8, 8), session=session, head=len, seconds=0.01, warmup_seconds=0.01
+        )
+
+
+def test_by_batch__runs_batches_of_the_asked_sizes(session: OnnxSession):
+    shapes: set[int] = set()
+
+    class Watched:
+        def run(self, inputs: dict[str, np.ndarray], /) -> dict[str, np.ndarray]:
+            shapes.add(len(inputs["image"]))
+            return session.run(inputs)
+
+    image = np.ones((3, 8, 8), dtype=np.float32)
+    found = by_batch(Watched(), image, (1, 4), seconds=0.02, warmup_seconds=0.01)
+    assert set(found) == shapes == {1, 4}
+
+
+def test_images_per_second__over_all_samples():
+    assert images_per_second(summarise(np.array([10.0, 30.0]), 0.04), 8) == pytest.approx(400.0)
+
+
+def test_form_figures__are_what_a_row_of_the_report_reads():
+    latency = summarise(np.full(100, 2.0), 0.2)
+    figures = form_figures({1: latency}, dict.fromkeys((*PHASES, "total"), latency), threads=2)
+    row = FormRow.from_dict({"form": "student", "engine": "onnxruntime", **figures})
+    assert row.latency("p99") == 2.0
+    assert row.images_per_second == {1: 500.0}
+    assert set(row.phases_ms) == set(PHASES)
+    assert row.threads == 2
