@@ -1,0 +1,106 @@
+"""The zero-shot head: cosines of an image embedding to the embeddings of words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from edgeproof_configs.errors import EdgeproofError
+from edgeproof_configs.files import write_bytes, write_text
+from edgeproof_configs.registry import register
+from edgeproof_configs.schema import HeadConfig, PositiveFloat
+from edgeproof_train.text import TextBank, TextSpec
+
+TENSORS_FILE, LABELS_FILE = "head.safetensors", "labels.txt"
+CLIP_SCALE = 100.0
+
+
+@register("head")
+class ZeroShotHead:
+    """`logits = s e/|e| W'`, W the unit text embeddings of the labels (CLIP, arXiv 2103.00020).
+
+    Args:
+        config: this kind's settings.
+        labels: K labels, in the order of the rows.
+        weight_KD: their text embeddings; stored as float32 rows of unit length.
+        logit_scale: s where the config gives none: the teacher's own, so that probabilities mean what they
+            mean there.
+    """
+
+    class Config(HeadConfig):
+        """Which words, and how sharp the probabilities are.
+
+        Attributes:
+            labels: file with one label a line; the data's class names if not given.
+            templates: name of a set of prompt templates.
+            text_embeddings: .npy (K, D) with a row for each label, in place of the teacher's text tower.
+            logit_scale: s; the teacher's if not given.
+        """
+
+        kind: Literal["zero_shot"] = "zero_shot"
+        labels: str | None = None
+        templates: str = "plain"
+        text_embeddings: str | None = None
+        logit_scale: PositiveFloat | None = None
+
+        def text_spec(self) -> TextSpec:
+            """Return the words."""
+            return TextSpec(
+                labels=self.labels, templates=self.templates, text_embeddings=self.text_embeddings
+            )
+
+    def __init__(
+        self, config: Any, labels: Sequence[str], weight_KD: np.ndarray, logit_scale: float = CLIP_SCALE
+    ):
+        if weight_KD.ndim != 2 or len(weight_KD) != len(labels):
+            raise ValueError(f"expected a row for each of {len(labels)} labels, got {weight_KD.shape}")
+        if any("\n" in label for label in labels):
+            raise ValueError("a label holds a line break")
+        lengths = np.linalg.norm(weight_KD.astype(np.float64), axis=1, keepdims=True)
+        if not (np.isfinite(lengths).all() and lengths.all()):
+            raise ValueError("a text embedding is zero or not finite")
+        self.config = config
+        self.labels = tuple(labels)
+        self.weight = (weight_KD / lengths).astype(np.float32)
+        self.logit_scale = float(config.logit_scale or logit_scale)
+
+    @classmethod
+    def from_bank(cls, config: Any, bank: TextBank, logit_scale: float = CLIP_SCALE) -> ZeroShotHead:
+        """Return the head of a text bank."""
+        return cls(config, bank.names, bank.matrix, logit_scale)
+
+    def logits(self, embeddings_ND: np.ndarray) -> np.ndarray:
+        """Return scaled cosines (N, K), float32, of embeddings of any length."""
+        wide = np.asarray(embeddings_ND, np.float32)
+        lengths = np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        return np.float32(self.logit_scale) * ((wide / lengths) @ self.weight.T)
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write `head.safetensors` (`weight` (K, D), `logit_scale` ()) and `labels.txt`; return both."""
+        tensors, labels = folder / TENSORS_FILE, folder / LABELS_FILE
+        scale = np.array(self.logit_scale, np.float32)
+        write_bytes(tensors, save({"weight": self.weight, "logit_scale": scale}))
+        write_text(labels, "".join(f"{label}\n" for label in self.labels))
+        return [tensors, labels]
+
+    @classmethod
+    def load(cls, folder: Path) -> ZeroShotHead:
+        """Read what `save` wrote.
+
+        Raises:
+            EdgeproofError: a file is missing or cut, or there are not as many labels as rows.
+        """
+        file = folder / TENSORS_FILE
+        try:
+            tensors = load_file(file)
+            labels = (folder / LABELS_FILE).read_text(encoding="utf-8").split("\n")[:-1]
+            return cls(cls.Config(logit_scale=float(tensors["logit_scale"])), labels, tensors["weight"])
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            raise EdgeproofError(
+                f"the head cannot be read: {error}", where=file, fix="run `head` again"
+            ) from error

@@ -1,0 +1,150 @@
+"""Accuracy of a classifier and closeness to a teacher, on numpy arrays; shares lie between 0 and 1."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+TOP_K = (1, 5)
+
+
+def ranks(scores_NK: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
+    """Return how many classes stand before the true one, int64 (N,).
+
+    Classes are ordered by score, equal scores by position, so that the answer does not depend on a sort's
+    whims and a classifier that gives every class the same score is right only where the label is 0.
+
+    Raises:
+        ValueError: a score is NaN, or a label is no column.
+    """
+    scores, labels = np.asarray(scores_NK), np.asarray(labels_N)
+    if scores.ndim != 2 or labels.shape != (len(scores),):
+        raise ValueError(f"expected scores (N, K) and labels (N,), got {scores.shape} and {labels.shape}")
+    if len(labels) and not 0 <= labels.min() <= labels.max() < scores.shape[1]:
+        raise ValueError(f"labels must be 0 to {scores.shape[1] - 1}, got {labels.min()} to {labels.max()}")
+    if np.isnan(scores).any():
+        raise ValueError("scores are NaN")
+    own = scores[np.arange(len(scores)), labels][:, None]
+    before = (scores > own) | ((scores == own) & (np.arange(scores.shape[1]) < labels[:, None]))
+    return before.sum(axis=1)
+
+
+def topk_accuracy(scores_NK: np.ndarray, labels_N: np.ndarray, k: int = 1) -> float:
+    """Return the share of rows whose true class is among the k first.
+
+    Raises:
+        ValueError: there are fewer than k classes, or no rows.
+    """
+    if not 1 <= k <= np.shape(scores_NK)[1]:
+        raise ValueError(f"top-{k} needs at least {k} classes, got {np.shape(scores_NK)[1]}")
+    return _share(ranks(scores_NK, labels_N) < k)
+
+
+def mean_per_class(true_N: np.ndarray, predicted_N: np.ndarray) -> float:
+    """Return the mean, over the classes that occur in `true_N`, of the share of their rows that is right."""
+    true, right = np.asarray(true_N), np.asarray(true_N) == np.asarray(predicted_N)
+    return float(np.mean([_share(right[true == label]) for label in np.unique(true)]))
+
+
+def confusion(true_N: np.ndarray, predicted_N: np.ndarray, classes: int) -> np.ndarray:
+    """Return counts int64 (K, K): row = true class, column = predicted class."""
+    flat = np.asarray(true_N, np.int64) * classes + np.asarray(predicted_N, np.int64)
+    return np.bincount(flat, minlength=classes * classes).reshape(classes, classes)
+
+
+def cosine(first_ND: np.ndarray, second_ND: np.ndarray) -> np.ndarray:
+    """Return the cosine of each pair of rows, (N,) float64; 0 where a row is zero."""
+    if np.shape(first_ND) != np.shape(second_ND):
+        raise ValueError(f"expected equal shapes, got {np.shape(first_ND)} and {np.shape(second_ND)}")
+    return (unit_rows(first_ND) * unit_rows(second_ND)).sum(axis=1)
+
+
+def unit_rows(rows_ND: np.ndarray) -> np.ndarray:
+    """Return the rows divided by their length, float64; rows of zeros stay."""
+    wide = np.asarray(rows_ND, np.float64)
+    return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+
+
+def harmonic_mean(seen: float, unseen: float) -> float:
+    """Return `2 S U / (S + U)`, 0 if both are 0."""
+    return 2 * seen * unseen / (seen + unseen) if seen + unseen else 0.0
+
+
+def classifier_metrics(
+    scores_NK: np.ndarray, labels_N: np.ndarray, names: Sequence[str], unseen: Collection[str] = ()
+) -> dict[str, float]:
+    """Return how well scores pick the true class, every class being a candidate for every image.
+
+    `seen` and `unseen` are means per class over the images of classes that were trained on, and of those
+    that were held out (arXiv 1707.00600).
+
+    Args:
+        scores_NK: any scores, larger is likelier.
+        labels_N: true columns; rows with -1 are left out.
+        names: K class names.
+        unseen: names of classes that were held out of training.
+
+    Returns:
+        `images` (how many were counted), `top1`, `top5` (from five classes on), `mean_per_class`; and
+        `seen`, `unseen`, `harmonic_mean` where held-out classes occur among the labels.
+
+    Raises:
+        ValueError: no row has a label, or shapes and names do not fit.
+    """
+    labels = np.asarray(labels_N)
+    labelled = labels >= 0
+    scores, labels = np.asarray(scores_NK)[labelled], labels[labelled]
+    if scores.shape[1:] != (len(names),):
+        raise ValueError(f"expected scores (N, {len(names)}), a column for each name, got {scores.shape}")
+    if not len(labels):
+        raise ValueError("no image has a label among the candidates: nothing can be counted")
+    rank, predicted = ranks(scores, labels), scores.argmax(axis=1)
+    found = {"images": float(len(labels))}
+    found |= {f"top{k}": _share(rank < k) for k in TOP_K if k <= len(names)}
+    found["mean_per_class"] = mean_per_class(labels, predicted)
+    hidden = np.array([name in unseen for name in names])[labels]
+    if hidden.any():
+        found["unseen"] = mean_per_class(labels[hidden], predicted[hidden])
+    if hidden.any() and not hidden.all():
+        found["seen"] = mean_per_class(labels[~hidden], predicted[~hidden])
+        found["harmonic_mean"] = harmonic_mean(found["seen"], found["unseen"])
+    return found
+
+
+def zero_shot_metrics(
+    embeddings_ND: np.ndarray,
+    labels_N: np.ndarray,
+    text_KD: np.ndarray,
+    names: Sequence[str],
+    unseen: Collection[str] = (),
+    teacher_ND: np.ndarray | None = None,
+) -> dict[str, float]:
+    """Return how well embeddings find the words for their images, and how near they are to the teacher's.
+
+    Args:
+        embeddings_ND: image embeddings, of any length.
+        labels_N: row in `text_KD` of each image's class; -1 where the image has no label or its class no
+            words.
+        text_KD: text embeddings of the candidates.
+        names: the candidates.
+        unseen: candidates that were held out of training.
+        teacher_ND: the teacher's embeddings of the same images.
+
+    Returns:
+        What `classifier_metrics` returns if any image has a label, and `cosine_mean` over all images if
+        there is a teacher.
+    """
+    found: dict[str, float] = {}
+    if (np.asarray(labels_N) >= 0).any():
+        scores = unit_rows(embeddings_ND) @ unit_rows(text_KD).T
+        found |= classifier_metrics(scores, labels_N, names, unseen)
+    if teacher_ND is not None:
+        found["cosine_mean"] = float(cosine(embeddings_ND, teacher_ND).mean())
+    return found
+
+
+def _share(right: np.ndarray) -> float:
+    if not len(right):
+        raise ValueError("there are no rows to count")
+    return float(np.mean(right))

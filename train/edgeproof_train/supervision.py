@@ -1,0 +1,104 @@
+"""Where the teacher's outputs for a training batch come from: an embedding cache, or the teacher itself.
+
+Neither is an `nn.Module`: a task that holds one does not find the teacher among its parameters, buffers or
+gradients.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from edgeproof_configs.errors import DataError
+from edgeproof_data.cache import EmbeddingCache
+from edgeproof_deploy.runtime.preprocess import Preprocess
+from edgeproof_train.outputs import ModelOutputs
+from edgeproof_train.teacher import Teacher
+
+if TYPE_CHECKING:
+    from edgeproof_data.loader import Batch
+
+
+class Supervision(Protocol):
+    """What gives a task the teacher's outputs."""
+
+    embedding_dim: int
+
+    def __call__(self, batch: Batch) -> ModelOutputs:
+        """Return the teacher's outputs for a batch, on the device of its images, without gradient."""
+        ...
+
+
+class CachedSupervision:
+    """Rows of an embedding cache, picked by `batch["index"]`.
+
+    Args:
+        cache: the teacher's embeddings.
+        rows: (N,) int64, the cache's row of each training image.
+    """
+
+    def __init__(self, cache: EmbeddingCache, rows: np.ndarray):
+        self.embedding_dim = cache.dim
+        self.cache = cache
+        self.rows = rows
+
+    def __call__(self, batch: Batch) -> ModelOutputs:
+        """Return raw embeddings (B, D), float32.
+
+        Raises:
+            DataError: an embedding has no direction, because all of it is zero.
+        """
+        rows = self.rows[batch["index"].cpu().numpy()]
+        embedding = self.cache.rows(rows, raw=True)
+        empty = ~embedding.any(axis=1)
+        if empty.any():
+            raise DataError(
+                f"the teacher's embedding of {self.cache.paths[int(rows[empty][0])]} is zero",
+                fix="remove this image, or embed it again",
+            )
+        return ModelOutputs(embedding=torch.from_numpy(embedding).to(batch["image"].device))
+
+
+class LiveSupervision:
+    """The teacher looks at the student's views, in its own normalisation and resolution and full precision.
+
+    Args:
+        teacher: a live teacher.
+        seen: the preprocessing that the batches are normalised with, the student's.
+    """
+
+    def __init__(self, teacher: Teacher, seen: Preprocess):
+        if teacher.preprocess is None:
+            raise ValueError(f"a teacher of kind '{teacher.config.kind}' is not live")
+        self.embedding_dim = teacher.embedding_dim
+        self.teacher = teacher
+        self.seen = seen
+        self.wanted = teacher.preprocess
+
+    def __call__(self, batch: Batch) -> ModelOutputs:
+        """Return raw embeddings (B, D), float32."""
+        image = batch["image"]
+        with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
+            view = renormalise(image.float(), self.seen, self.wanted)
+            return ModelOutputs(embedding=self.teacher.encode_image(view).to(image.device))
+
+
+def renormalise(image: Tensor, seen: Preprocess, wanted: Preprocess) -> Tensor:
+    """Return images (B, 3, H, W), normalised with one mean and std, as another preprocessing would have them.
+
+    The side is changed to the wanted one by antialiased bicubic resizing where it differs.
+    """
+
+    def column(values: tuple[float, float, float]) -> Tensor:
+        return torch.tensor(values, dtype=image.dtype, device=image.device)[:, None, None]
+
+    if image.shape[-1] != wanted.image_size:
+        side = (wanted.image_size, wanted.image_size)
+        image = F.interpolate(image, side, mode="bicubic", antialias=True)
+    scale = column(seen.std) / column(wanted.std)
+    shift = (column(seen.mean) - column(wanted.mean)) / column(wanted.std)
+    return image * scale + shift
