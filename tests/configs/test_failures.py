@@ -55,10 +55,9 @@ def test_describe__missing_package_names_the_extra() -> None:
 
 
 def test_describe__unexpected_error_names_our_line_and_debug() -> None:
-    try:
+    with pytest.raises(TypeError) as caught:
         smaller_batch(MemoryError(), "many")  # pyright: ignore[reportArgumentType]
-    except TypeError as error:
-        lines = describe(error).lines
+    lines = describe(caught.value).lines
     assert lines[0].startswith("error: TypeError: unsupported operand")
     assert lines[1].startswith("  at: failures.py:")
     assert lines[1].endswith("in smaller_batch")

@@ -134,7 +134,7 @@ def test_load_recipe__all_problems_at_once_in_order_of_lines(problems: Problems)
         (
             "lr: 1e-3",
             "warmup_epochs: 3",
-            "small.yaml:12: train: warmup_epochs must be less than epochs (3), got 3",
+            "small.yaml:12: train: warmup_epochs must be below epochs (3), got 3",
         ),
         (
             "lr: 1e-3",
