@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
