@@ -26,9 +26,9 @@ from edgeproof_benchmarks.formats import ENGINE_NAMES, known
 from edgeproof_configs.errors import EdgeproofError
 from edgeproof_configs.files import read_json
 from edgeproof_configs.run import RunDir
+from edgeproof_deploy.engine import RUN_HERE
 
 SCHEMA_VERSION = 1
-RUN_HERE = "run here"
 
 
 @dataclass(frozen=True)
