@@ -6,6 +6,7 @@ buffers, checkpoints or gradients.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ class Teacher(ABC):
     def __init__(self, config: Any, places: TeacherPlaces):
         self.config = config
         self.places = places
-        self.device = torch.device(places.device)
+        self.device = device_of(places.device)
         self._known_identity: dict[str, Any] | None = None
 
     def identity(self) -> dict[str, Any]:
@@ -85,7 +86,7 @@ class Teacher(ABC):
             image_BCHW: images normalised with `preprocess`, on any device.
         """
         with torch.no_grad():
-            return self._encode_image(image_BCHW.to(self.device)).float()
+            return self._encode_image(image_BCHW.to(self.device, non_blocking=True)).float()
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Return text embeddings (N, D), float32, not normalised, without gradient.
@@ -162,6 +163,13 @@ class TrainedTeacher(Teacher):
             device: `cpu` or `cuda`.
             report: receives one row of figures an epoch.
         """
+
+
+def device_of(name: str) -> torch.device:
+    """Return the device of this process: under `torchrun` each one has a GPU of its own."""
+    return (
+        torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if name == "cuda" else torch.device(name)
+    )
 
 
 def frozen(model: M, device: torch.device) -> M:
