@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
+from typing import Any
 
 from edgeproof_configs.errors import UsageError, did_you_mean
 from edgeproof_configs.files import write_bytes
@@ -34,17 +35,21 @@ def list_things(what: str) -> list[tuple[str, str]]:
         raise UsageError(f"unknown sort '{what}'.{did_you_mean(what, known)} There are: {', '.join(known)}")
     from edgeproof_configs.registry import discover
 
-    return [(kind, _describe(component)) for kind, component in discover(GROUPS[what]).items()]
+    rows = []
+    for kind, component in discover(GROUPS[what]).items():
+        rows.append((kind, (inspect.getdoc(component) or "").split("\n")[0]))
+        if what == "engines":
+            rows.append(("", engine_state(component)[1]))
+    return rows
 
 
-def _describe(component: type) -> str:
-    """Return the first line of a docstring; of an engine also why it cannot be used here."""
-    line = (inspect.getdoc(component) or "").split("\n")[0]
-    available = getattr(component, "available", None)
-    if available is None:
-        return line
-    reason = available()
-    return f"{line} Installed." if reason is None else f"{line} Not usable: {reason}"
+def engine_state(engine: Any) -> tuple[bool, str]:
+    """Return whether an engine's packages are there, and what can be done with it on this machine."""
+    missing = engine.available()
+    if missing is not None:
+        return False, f"not usable: {missing}"
+    not_here = engine().why_not_here()
+    return True, "runs here" if not_here is None else f"can be built, not run here: {not_here}"
 
 
 def table(rows: list[tuple[str, str]]) -> str:

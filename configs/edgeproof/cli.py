@@ -147,6 +147,44 @@ def predict(
     return predict(bundle, images, engine=engine, labels=labels, top=top, as_json_text=as_json)
 
 
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    split: Annotated[str, typer.Option(metavar="train|val|test", help="Which part of the data.")] = "test",
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Score a run's teacher and student by every metric that fits the data."""
+    from edgeproof.evaluation import evaluate
+
+    return evaluate(run, split, device, as_json)
+
+
+@app.command()
+def text(
+    prompts: Annotated[Path, typer.Argument(metavar="PROMPTS", help="A file with one text a line.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new .npy file.")],
+    recipe: Annotated[
+        str | None, typer.Option(metavar="RECIPE", help="Whose teacher embeds them.", show_default=False)
+    ] = None,
+    overrides: SetOption = None,
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", metavar="DIR", help="The run whose teacher embeds them.", show_default=False),
+    ] = None,
+    templates: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE", help="Put each line into these prompt templates.")
+    ] = None,
+    device: DeviceOption = None,
+) -> int:
+    """Embed a file of prompts with a teacher's text tower."""
+    from edgeproof.text_embeddings import embed_text
+
+    return embed_text(
+        prompts, out, recipe=recipe, overrides=overrides or [], run=run, templates=templates, device=device
+    )
+
+
 @app.command("ls")
 def list_command(
     what: Annotated[

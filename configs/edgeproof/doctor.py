@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+from edgeproof.catalogue import engine_state
 from edgeproof_configs.errors import MissingPackageError
 from edgeproof_configs.run import processor_name
 
@@ -185,8 +186,8 @@ def _engines() -> Iterator[Finding]:
         yield Finding("WARN", "engines", error.what, error.fix)
         return
     for kind, engine in engines.items():
-        reason = engine.available()
-        yield Finding("OK" if reason is None else "WARN", f"engine {kind}", reason or "usable")
+        there, state = engine_state(engine)
+        yield Finding("OK" if there else "WARN", f"engine {kind}", state)
 
 
 def _folders() -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from edgeproof_configs.errors import Problem
 
 MAX_BYTES = 256 * 1024
 MAX_VALUES = 20_000
+MAX_DEPTH = 50
 KeyPath = tuple[str | int, ...]
 
 _INT = re.compile(r"[-+]?[0-9]+")
@@ -60,14 +61,21 @@ class _UnreadableError(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes and refuses tags, which would ask for something else than plain data."""
+    """Composes nodes, not too deep, and refuses tags, which would ask for something else than plain data."""
+
+    depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()
         tag = getattr(event, "tag", None)
         if tag not in (None, "!"):
             raise _UnreadableError(f"the tag '{tag}' is not allowed: a recipe is plain data", _line(event))
-        return super().compose_node(parent, index)
+        if self.depth > MAX_DEPTH:
+            raise _UnreadableError(f"nested deeper than {MAX_DEPTH} levels", _line(event))
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 def parse_yaml(data: bytes, file: str) -> YamlDocument:
@@ -126,8 +134,6 @@ def _decode(data: bytes) -> str:
 def _compose(text: str) -> Any:
     try:
         return yaml.compose(text, Loader=_Loader)
-    except RecursionError as error:
-        raise _UnreadableError("nested too deeply") from error
     except yaml.reader.ReaderError as error:
         line = text[: error.position].count("\n") + 1
         code = ord(text[error.position])
@@ -172,8 +178,6 @@ class _Builder:
         self._open.add(id(node))
         try:
             return self._mapping(node, path) if isinstance(node, yaml.MappingNode) else self._list(node, path)
-        except RecursionError as error:
-            raise _UnreadableError("nested too deeply", _line(node)) from error
         finally:
             self._open.discard(id(node))
 

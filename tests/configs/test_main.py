@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -174,6 +175,7 @@ def test_interrupt__says_how_to_go_on(tmp_path: Path) -> None:
     with pipe.open("w") as handle:
         handle.write("name: x\n")
         handle.flush()
+        time.sleep(1)  # until it waits for more: a signal that comes just before that is noticed only after
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -104,7 +104,7 @@ def test_parse_yaml__byte_order_mark_is_read_over() -> None:
         ("a: &x\n  - *x\n", "r.yaml:1: an alias contains itself"),
         ("? [a]\n: 1\n", "r.yaml:1: a key is a word, not a list or a mapping"),
         ("a: &x {b: 1}\nc:\n  <<: *x\n", "r.yaml:3: c: merge keys (<<) are not allowed: write the keys out"),
-        ("[" * 5000, "r.yaml: nested too deeply"),
+        ("[" * 5000, "r.yaml:1: nested deeper than 50 levels"),
     ],
 )
 def test_parse_yaml__refused_with_its_line(text: str, message: str) -> None:

@@ -1,0 +1,93 @@
+"""`text`: text embeddings of a file of prompts, by the teacher of a recipe or of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeproof_configs.errors import UsageError
+from edgeproof_configs.files import atomic_open, write_json
+from edgeproof_configs.loader import load_recipe
+from edgeproof_configs.registry import build
+from edgeproof_configs.run import RunDir, require_run
+
+PROMPTS_AT_ONCE = 256
+
+
+def embed_text(
+    prompts: Path,
+    out: Path,
+    *,
+    recipe: str | None,
+    overrides: list[str],
+    run: Path | None,
+    templates: str | None,
+    device: str | None,
+) -> int:
+    """Write unit text embeddings (K, D), float32, a row for each line of a file, and return 0.
+
+    Args:
+        prompts: one text a line.
+        out: a new .npy file; what the rows depend on is written beside it as .json.
+        recipe: whose teacher to take; that of the run if None.
+        overrides: changes of the recipe.
+        run: where a teacher lies that was trained in place.
+        templates: name or file of prompt templates that each line is put into, and whose mean is taken; None
+            embeds the lines as they are.
+        device: where torch works.
+
+    Raises:
+        UsageError: neither a recipe nor a run is given, a file is missing or there already, or there is no text
+            tower.
+    """
+    _check_places(prompts, out, recipe, run)
+    source = recipe if recipe is not None else str(require_run(run or Path()).path / "recipe.resolved.yaml")
+    from edgeproof_data.prompts import prompts_for, read_labels, read_templates
+
+    lines = read_labels(prompts)
+    sentences = read_templates(templates) if templates is not None else ["{}"]
+    teacher = _teacher(source, overrides, run, device)
+    texts = [prompts_for(line, sentences) for line in lines]
+    matrix = _embed(texts, teacher)
+    with atomic_open(out) as handle:
+        np.save(handle, matrix)
+    write_json(out.with_suffix(".json"), {"names": lines, "prompts": texts, "teacher": teacher.identity()})
+    print(f"{out}: {matrix.shape[0]} rows of {matrix.shape[1]} values, unit length")
+    return 0
+
+
+def _check_places(prompts: Path, out: Path, recipe: str | None, run: Path | None) -> None:
+    if recipe is None and run is None:
+        raise UsageError("whose text tower?", fix="say --recipe RECIPE, or --run DIR")
+    if out.suffix != ".npy":
+        raise UsageError(
+            "text embeddings are written as .npy", where=out, fix=f"say {out.with_suffix('.npy')}"
+        )
+    if not prompts.is_file():
+        raise UsageError("there is no such file of prompts", where=prompts)
+    for file in (out, out.with_suffix(".json")):
+        if file.exists():
+            raise UsageError("this file exists and is not overwritten", where=file)
+
+
+def _teacher(recipe: str, overrides: list[str], run: Path | None, device: str | None) -> Any:
+    from edgeproof.ship import choose_device
+    from edgeproof_train.teacher import TeacherPlaces
+
+    loaded = load_recipe(recipe, overrides).recipe
+    root = build("data", loaded.data).root
+    folder = RunDir(run or Path("runs") / loaded.name).stage("teacher")
+    return build("teacher", loaded.teacher, TeacherPlaces(root, folder, choose_device(device)))
+
+
+def _embed(texts: list[list[str]], teacher: Any) -> np.ndarray:
+    """Return the unit mean of the unit embeddings of each row's texts."""
+    from edgeproof_train.text import unit_rows
+
+    flat = [text for row in texts for text in row]
+    starts = range(0, len(flat), PROMPTS_AT_ONCE)
+    blocks = [teacher.encode_text(flat[start : start + PROMPTS_AT_ONCE]).cpu().numpy() for start in starts]
+    rows = unit_rows(np.concatenate(blocks)).reshape(len(texts), -1, blocks[0].shape[1])
+    return unit_rows(rows.mean(axis=1, dtype=np.float64))
