@@ -1,0 +1,131 @@
+"""What every engine has: whether it can be used, how it is built from a file, how it is opened."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from edgeproof_configs.errors import EdgeproofError, MissingPackageError
+from edgeproof_configs.registry import component_class, kind_of
+from edgeproof_configs.schema import Config
+from edgeproof_deploy.runtime.errors import BundleError, UnavailableError
+from edgeproof_deploy.runtime.session import OnnxSession, Session
+
+__all__ = ["BuildOptions", "Engine", "EngineConfig", "Session", "make_engine", "open_onnx"]
+
+RUN_HERE = "run here"
+NOT_RUN_HERE = "built, not run here"
+
+
+class EngineConfig(Config):
+    """Base of the engine kinds; each declares its `kind`."""
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How a plan is built.
+
+    Attributes:
+        batch: batch sizes to serve. The plan is tuned for the first, and takes all from the smallest to the
+            largest.
+        compute_capability: of the device that it is for, such as 8.6.
+        precision: of the arithmetic; it lies in the ONNX file, and is named here for the plan's name.
+    """
+
+    batch: tuple[int, ...] = (1, 8)
+    compute_capability: str = "8.6"
+    precision: str = "fp32"
+
+
+class Engine(ABC):
+    """Base of the engine kinds.
+
+    Attributes:
+        source: what it runs: the `onnx` file, or the folder of the `student`.
+        file_suffix: of what `build` writes; empty where the source is run as it is.
+    """
+
+    Config: ClassVar[type[EngineConfig]]
+    source: ClassVar[Literal["onnx", "student"]] = "onnx"
+    file_suffix: ClassVar[str] = ""
+
+    @property
+    def kind(self) -> str:
+        """The name in a recipe."""
+        return kind_of(type(self))
+
+    @classmethod
+    @abstractmethod
+    def available(cls) -> str | None:
+        """Return why it can neither build nor run here, or None."""
+
+    @abstractmethod
+    def why_not_here(self) -> str | None:
+        """Return why a built file cannot be run on this machine, or None."""
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether `open` works on this machine."""
+        return self.why_not_here() is None
+
+    @property
+    def status(self) -> str:
+        """`run here`, or `built, not run here`."""
+        return RUN_HERE if self.runs_here else NOT_RUN_HERE
+
+    def build(self, source: Path, folder: Path, options: BuildOptions) -> Path:
+        """Make what this engine runs and return where it lies; the source itself if nothing is to be made.
+
+        Args:
+            source: the ONNX file, or the student's folder where `self.source` says so.
+            folder: where to write.
+            options: batch sizes and device.
+        """
+        return source
+
+    @abstractmethod
+    def open(self, path: Path, threads: int | None = None) -> Session:
+        """Load what `build` returned.
+
+        Args:
+            path: the file or folder.
+            threads: threads within one operator; None leaves the choice to the engine.
+
+        Raises:
+            MissingPackageError: it cannot run on this machine.
+        """
+
+    def files(self, built: Path) -> list[Path]:
+        """Return what to ship of this engine: nothing where it runs the ONNX file."""
+        return []
+
+
+def make_engine(kind: str) -> Engine:
+    """Return an engine that can be used here.
+
+    Raises:
+        UsageError: there is no such engine.
+        MissingPackageError: a package that it needs is not installed.
+    """
+    engine: Any = component_class("engine", kind)
+    reason = engine.available()
+    if reason is not None:
+        raise MissingPackageError(f"engine {kind}: {reason}", fix="pip install 'edgeproof[deploy]'")
+    return engine()
+
+
+def open_onnx(path: Path, *, device: str = "cpu", threads: int | None = None) -> OnnxSession:
+    """Open an ONNX file in ONNX Runtime.
+
+    Raises:
+        MissingPackageError: onnxruntime is not installed or cannot use the device.
+        EdgeproofError: the file is no model that it can load.
+    """
+    try:
+        return OnnxSession(path, device=device, threads=threads, name=path.name)
+    except UnavailableError as error:
+        raise MissingPackageError(str(error)) from error
+    except BundleError as error:
+        raise EdgeproofError(error.reason, where=path, fix="run the export stage again") from error

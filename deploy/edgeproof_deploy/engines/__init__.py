@@ -1,0 +1,1 @@
+"""One file an engine: a class with a `Config` beside it, registered under the engine's name."""

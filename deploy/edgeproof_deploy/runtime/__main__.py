@@ -1,0 +1,107 @@
+"""`python -m edgeproof_deploy.runtime BUNDLE IMAGE...`: say what is on images, without PyTorch."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgeproof_deploy.runtime.predictor import Prediction
+    from edgeproof_deploy.runtime.preprocess import ImageError
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m edgeproof_deploy.runtime", description=__doc__)
+    parser.add_argument("bundle", help="folder or .tar of a bundle")
+    parser.add_argument("images", nargs="+", metavar="image", help="image files")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--top", type=positive, default=5, help="labels to print for each image (default: 5)")
+    parser.add_argument("--labels", help="choose between these labels only: a file with one a line, or a,b,c")
+    parser.add_argument("--engine", default="onnxruntime", help="what runs the model (default: onnxruntime)")
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="where it runs (default: cpu)"
+    )
+    parser.add_argument("--threads", type=positive, help="threads within one operator")
+    return parser
+
+
+def positive(text: str) -> int:
+    """Return a whole number above 0."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Returns:
+        0; 1 an image or the bundle cannot be used; 2 usage error; 5 a package or a device is missing.
+    """
+    options = make_parser().parse_args(arguments)
+    try:
+        from edgeproof_deploy.runtime.errors import BundleError, LabelError, UnavailableError
+        from edgeproof_deploy.runtime.predictor import Predictor
+    except ModuleNotFoundError as error:
+        return fail(f"{error.name} is not installed: pip install numpy pillow onnxruntime", 5)
+    broken: list[ImageError] = []
+    try:
+        labels = read_labels(options.labels) if options.labels is not None else None
+        predictor = Predictor.open(options.bundle, options.engine, options.threads, options.device)
+        predictions = predictor.predict(options.images, options.top, labels, broken=broken)
+    except (BundleError, LabelError, UnavailableError) as error:
+        return fail(str(error), error.exit_code)
+    except OSError as error:
+        return fail(f"{error.filename or options.bundle}: {error.strerror or error}", 1)
+    if options.json:
+        print(as_json(predictions, broken))
+    elif predictions:
+        print(as_text(predictions))
+    for error in broken:
+        fail(str(error), 1)
+    return 1 if broken else 0
+
+
+def fail(message: str, exit_code: int) -> int:
+    """Print an error and return its exit code."""
+    print(f"error: {message}", file=sys.stderr)
+    return exit_code
+
+
+def read_labels(text: str) -> list[str]:
+    """Return the labels of a file with one a line, or of a list with commas."""
+    file = Path(text)
+    parts = file.read_text(encoding="utf-8").splitlines() if file.is_file() else text.split(",")
+    return [part.strip() for part in parts if part.strip()]
+
+
+def as_text(predictions: Sequence[Prediction]) -> str:
+    """Return each image with its labels below it."""
+    lines = []
+    for prediction in predictions:
+        lines.append(prediction.path)
+        lines += [f"  {probability:.3f}  {label}" for label, probability in prediction.labels]
+    return "\n".join(lines)
+
+
+def as_json(predictions: Sequence[Prediction], broken: Sequence[ImageError]) -> str:
+    """Return everything as one JSON document."""
+    found = [
+        {
+            "path": prediction.path,
+            "labels": [{"label": label, "probability": value} for label, value in prediction.labels],
+        }
+        for prediction in predictions
+    ]
+    errors = [{"path": error.name, "reason": error.reason} for error in broken]
+    return json.dumps({"predictions": found, "errors": errors}, indent=2, ensure_ascii=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

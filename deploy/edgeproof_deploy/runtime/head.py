@@ -1,0 +1,82 @@
+"""The classifier on an image embedding: scaled cosines with one stored text embedding a label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import numpy as np
+
+from edgeproof_deploy.runtime.bundle import Bundle
+from edgeproof_deploy.runtime.errors import BundleError, LabelError
+from edgeproof_deploy.runtime.safetensors import read_safetensors
+
+HEAD_FILE = "head.safetensors"
+LABELS_FILE = "labels.txt"
+
+
+@dataclass(frozen=True)
+class ZeroShotHead:
+    """`logits = logit_scale * e / |e| @ weight.T` (CLIP, arXiv 2103.00020).
+
+    Attributes:
+        labels: K names, all different.
+        weight: (K, D) float32, unit rows.
+        logit_scale: factor on the cosines.
+    """
+
+    labels: tuple[str, ...]
+    weight: np.ndarray
+    logit_scale: float
+
+    def logits(self, embeddings: np.ndarray) -> np.ndarray:
+        """Return (N, K) logits of raw embeddings (N, D), float32."""
+        lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+        unit = embeddings / np.maximum(lengths, 1e-12)
+        return np.float32(self.logit_scale) * (unit @ self.weight.T)
+
+    def probabilities(self, embeddings: np.ndarray) -> np.ndarray:
+        """Return the softmax of the logits over the labels, (N, K)."""
+        logits = self.logits(embeddings)
+        raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return raised / raised.sum(axis=1, keepdims=True)
+
+    def only(self, labels: Sequence[str]) -> ZeroShotHead:
+        """Return the head that chooses between some of the labels.
+
+        Raises:
+            LabelError: a label is not in the bundle or is asked for twice, or none is left.
+        """
+        rows = {label: row for row, label in enumerate(self.labels)}
+        if not labels:
+            raise LabelError("no labels were given to choose between")
+        for label in labels:
+            if label not in rows:
+                near = get_close_matches(label, self.labels, n=1)
+                hint = f" Did you mean '{near[0]}'?" if near else ""
+                raise LabelError(
+                    f"label '{label}' is not among the {len(self.labels)} labels of this bundle.{hint}"
+                )
+        if len(set(labels)) != len(labels):
+            raise LabelError("a label was given twice")
+        return ZeroShotHead(tuple(labels), self.weight[[rows[label] for label in labels]], self.logit_scale)
+
+
+def read_head(bundle: Bundle) -> ZeroShotHead:
+    """Read a bundle's head and labels.
+
+    Raises:
+        BundleError: the files do not hold a matrix of unit rows, a scale, and a different label for each row.
+    """
+    arrays, _ = read_safetensors(bundle.read(HEAD_FILE), HEAD_FILE)
+    missing = [name for name in ("weight", "logit_scale") if name not in arrays]
+    if missing:
+        raise BundleError(HEAD_FILE, f"has no array '{missing[0]}', it has {', '.join(arrays) or 'none'}")
+    weight, scale = arrays["weight"].astype(np.float32), arrays["logit_scale"].astype(np.float64)
+    if weight.ndim != 2 or scale.size != 1 or not np.isfinite(weight).all() or not np.isfinite(scale).all():
+        raise BundleError(HEAD_FILE, f"weight {weight.shape} and logit_scale {scale.shape} are not a head")
+    labels = tuple(bundle.read(LABELS_FILE).decode("utf-8", errors="replace").splitlines())
+    if len(labels) != len(weight) or len(set(labels)) != len(labels):
+        raise BundleError(LABELS_FILE, f"has {len(labels)} labels, expected {len(weight)}, all different")
+    return ZeroShotHead(labels, weight, float(scale.reshape(())))
