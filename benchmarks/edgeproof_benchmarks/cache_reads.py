@@ -1,8 +1,8 @@
 """Random reads from the embedding cache against one .npy an image, and opening a cache of a million rows.
 
-Both hold the same embeddings: the cache as float16 unit vectors with norms, paths and content hashes; the files
-as float32, which is what one gets who saves each image's embedding with `numpy.save`. Both are warm in the page
-cache.
+Both hold the same embeddings: the cache as float16 unit vectors with norms, paths and content hashes; the
+files as float32, which is what one gets who saves each image's embedding with `numpy.save`. Both are warm in
+the page cache.
 """
 
 from __future__ import annotations
