@@ -133,7 +133,7 @@ def predict(
     bundle: Annotated[
         Path, typer.Argument(metavar="BUNDLE|RUN", help="A bundle (folder or .tar), or a run.")
     ],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="One or more images.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="One or more images.")],
     engine: Annotated[str, typer.Option(metavar="NAME", help="See `edgeproof ls engines`.")] = "onnxruntime",
     labels: Annotated[
         str | None, typer.Option(metavar="FILE|A,B,C", help="Choose among these labels only.")
@@ -154,7 +154,7 @@ def evaluate(
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Score a run's teacher and student by every metric that fits the data."""
+    """Score a run's teacher and student on its data."""
     from edgeproof.evaluation import evaluate
 
     return evaluate(run, split, device, as_json)
