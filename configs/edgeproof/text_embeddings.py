@@ -39,8 +39,8 @@ def embed_text(
         device: where torch works.
 
     Raises:
-        UsageError: neither a recipe nor a run is given; a file is missing, or there already; the teacher has no
-            text tower.
+        UsageError: neither a recipe nor a run is given; a file is missing, or there already; the teacher has
+            no text tower.
     """
     _check_places(prompts, out, recipe, run)
     source = recipe if recipe is not None else str(require_run(run or Path()).path / "recipe.resolved.yaml")
