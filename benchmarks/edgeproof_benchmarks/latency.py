@@ -222,3 +222,20 @@ def ratio(slower: Latency, faster: Latency) -> Ratio:
         )
     each = np.array(slower.rounds_p50) / np.array(faster.rounds_p50)
     return Ratio(float(np.median(each)), float(each.min()), float(each.max()), len(each))
+
+
+def alternate(
+    calls: Mapping[str, Call], rounds: int, *, clock: Clock = time.perf_counter
+) -> dict[str, Latency]:
+    """Measure long calls in alternating rounds, one a round, after one of each that does not count."""
+    for call in calls.values():
+        call()
+    traces: dict[str, list[float]] = {name: [] for name in calls}
+    gc.collect()
+    for _ in range(rounds):
+        for name, call in calls.items():
+            traces[name] += sample(call, 0.0, clock, fewest=1)
+    return {
+        name: summarise(np.array(trace), sum(trace) / 1000, rounds=tuple(trace))
+        for name, trace in traces.items()
+    }

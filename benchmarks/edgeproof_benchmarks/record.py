@@ -37,19 +37,22 @@ QUICK = Timing(0.06, 0.02, 2)
 """Enough to see that a benchmark runs; its figures mean nothing."""
 
 
-def parser(module: str, description: str | None, *, seconds: float) -> argparse.ArgumentParser:
-    """Return a parser with what all benchmarks have: `--out`, `--quick`, `--seconds`.
+def parser(module: str, description: str | None, *, seconds: float | None = None) -> argparse.ArgumentParser:
+    """Return a parser with what benchmarks have: `--out`, `--quick` and, where they have it, `--seconds`.
 
     Args:
         module: name under `edgeproof_benchmarks`.
         description: what is measured; the first line is shown.
-        seconds: default of `--seconds`.
+        seconds: default of `--seconds`; None where rounds are counted and not timed.
     """
     first = (description or "").splitlines()[0]
     made = argparse.ArgumentParser(prog=f"python -m edgeproof_benchmarks.{module}", description=first)
     made.add_argument("--out", type=Path, help="JSON file to write, such as results/NAME.json")
     made.add_argument("--quick", action="store_true", help="see that it runs; the figures mean nothing")
-    made.add_argument("--seconds", type=float, default=seconds, help="time for each call, over all rounds")
+    if seconds is not None:
+        made.add_argument(
+            "--seconds", type=float, default=seconds, help="time for each call, over all rounds"
+        )
     return made
 
 

@@ -6,7 +6,7 @@ from itertools import chain, cycle, pairwise, repeat
 import numpy as np
 import pytest
 
-from edgeproof_benchmarks.latency import interleave, measure, percentile, ratio, summarise, warm_up
+from edgeproof_benchmarks.latency import alternate, interleave, measure, percentile, ratio, summarise, warm_up
 
 
 class SlowClock:
@@ -117,3 +117,13 @@ def test_ratio__needs_the_same_rounds():
     ]
     with pytest.raises(ValueError, match="same rounds, got 1 and 2"):
         ratio(a, b)
+
+
+def test_alternate__one_call_a_round_after_one_that_does_not_count():
+    clock = SlowClock()
+    falling = chain([9.0], repeat(2.0))
+    calls = {"a": clock.call(falling, "a"), "b": clock.call(repeat(1.0), "b")}
+    found = alternate(calls, 3, clock=clock)
+    assert clock.called == ["a", "b"] * 4
+    assert found["a"].rounds_p50 == (2000.0, 2000.0, 2000.0)
+    assert ratio(found["a"], found["b"]).median == pytest.approx(2.0)

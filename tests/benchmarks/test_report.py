@@ -186,6 +186,15 @@ def test_render_report__the_least_that_a_run_can_have():
     assert "not measured" in text
 
 
+def test_render_report__steps_are_drawn_where_there_are_few_epochs(made_up: Any):
+    means = [row | {"event": "epoch"} for row in made_up.metrics(2) if row["stage"] == "train"]
+    steps = [row | {"event": "step", "step": 20 * number} for number in range(1, 9) for row in means[:1]]
+    few = render_report(report_data(made_up.result(), [*steps, *means]))
+    many = render_report(report_data(made_up.result(), [*steps, *made_up.metrics(9)]))
+    points = [source.split('<polyline points="')[1].split('"')[0].split() for source in (few, many)]
+    assert [len(line) for line in points] == [8, 9]
+
+
 def test_render_report__resumed_epochs_are_not_drawn_twice(made_up: Any):
     rows = [row for row in made_up.metrics(6) if row["stage"] == "train"]
     once = render_report(report_data(made_up.result(), rows))

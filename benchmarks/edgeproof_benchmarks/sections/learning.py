@@ -13,6 +13,7 @@ from edgeproof_benchmarks.markup import Html, tag
 from edgeproof_benchmarks.report_data import ReportData
 
 MOST_POINTS = 240
+FEW_EPOCHS = 5
 STAGE_NAMES = {"train": "distilled", "baseline": "labels only", "teacher": "teacher"}
 Rows = Sequence[Mapping[str, Any]]
 
@@ -31,12 +32,22 @@ def learning(data: ReportData) -> Html | None:
     )
 
 
-def of_stage(rows: Rows, stage: str) -> Rows:
-    """Return the rows of one stage; a redone epoch replaces what an earlier attempt logged from there on."""
+def of_stage(rows: Rows, stage: str, event: str = "epoch") -> Rows:
+    """Return a stage's rows of one event: `epoch` (means over it, with validation) or `step`."""
+    chosen = [row for row in rows if row.get("stage") == stage and row.get("event", "epoch") == event]
+    return without_redone(chosen)
+
+
+def loss_rows(rows: Rows, stage: str) -> Rows:
+    """Return a stage's epochs, or its steps where there are few epochs and more steps."""
+    means, steps = of_stage(rows, stage), of_stage(rows, stage, "step")
+    return steps if len(means) < FEW_EPOCHS < len(steps) else means
+
+
+def without_redone(rows: Rows) -> Rows:
+    """Return the rows; what was done again after a kill replaces what was logged from there on before."""
     kept: list[Mapping[str, Any]] = []
     for row in rows:
-        if row.get("stage") != stage:
-            continue
         while kept and position(kept[-1]) >= position(row):
             kept.pop()
         kept.append(row)
@@ -92,7 +103,7 @@ def panel(title: str, note: str, chart: Html) -> Html:
 
 def loss_curves(rows: Rows) -> list[Html]:
     """Return a chart for the total loss and one for each of its terms."""
-    trained = of_stage(rows, "train")
+    trained = loss_rows(rows, "train")
     names = list(dict.fromkeys(name for row in trained for name in row.get("losses") or {}))
     panels = []
     total = curve(trained, "total loss", lambda row: row.get("loss"))
@@ -137,7 +148,7 @@ def validation_curves(rows: Rows) -> list[Html]:
 
 def teacher_curves(rows: Rows) -> list[Html]:
     """Return the loss of a teacher that was trained in place."""
-    line = curve(of_stage(rows, "teacher"), "teacher", lambda row: row.get("loss"))
+    line = curve(loss_rows(rows, "teacher"), "teacher", lambda row: row.get("loss"))
     if line is None:
         return []
     chart = line_chart([line], title="Loss of the teacher", zero=True)
