@@ -33,6 +33,8 @@ def needs_of_labels(recipe: Recipe) -> Iterator[Finding]:
         return
     if recipe.baseline:
         yield ("baseline",), "normal training needs labels, and data.labels is 'none'"
+    if recipe.train.select in ("top1", "mean_per_class"):
+        yield ("train", "select"), f"'{recipe.train.select}' needs labels, and data.labels is 'none'"
     for index, loss in enumerate(recipe.losses):
         if "batch.label" in getattr(component_class("loss", loss.kind), "needs", ()):
             yield ("losses", index), f"{loss.kind} needs labels, and data.labels is 'none'"
