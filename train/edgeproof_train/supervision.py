@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edgeproof_configs.errors import DataError
 from edgeproof_data.cache import EmbeddingCache
 from edgeproof_deploy.runtime.preprocess import Preprocess
 from edgeproof_train.outputs import ModelOutputs
@@ -47,19 +46,8 @@ class CachedSupervision:
         self.rows = rows
 
     def __call__(self, batch: Batch) -> ModelOutputs:
-        """Return raw embeddings (B, D), float32.
-
-        Raises:
-            DataError: an embedding has no direction, because all of it is zero.
-        """
-        rows = self.rows[batch["index"].cpu().numpy()]
-        embedding = self.cache.rows(rows, raw=True)
-        empty = ~embedding.any(axis=1)
-        if empty.any():
-            raise DataError(
-                f"the teacher's embedding of {self.cache.paths[int(rows[empty][0])]} is zero",
-                fix="remove this image, or embed it again",
-            )
+        """Return raw embeddings (B, D), float32."""
+        embedding = self.cache.rows(self.rows[batch["index"].cpu().numpy()], raw=True)
         return ModelOutputs(embedding=torch.from_numpy(embedding).to(batch["image"].device))
 
 
