@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from dataclasses import dataclass
@@ -162,7 +163,7 @@ def run_stages(
         if context is None:
             chosen = choose_device(device)
             context = StageContext(shipment.validated(), shipment.run, chosen, strict, shipment.files)
-        shipment.run.forget(stage.name)
+        start_over_if_changed(shipment.run, stage.name, digest, redo)
         began = time.monotonic()
         outcome = stage.run(context)
         seconds = time.monotonic() - began
@@ -170,6 +171,20 @@ def run_stages(
         say(f"{stage.name:<{width}}  {seconds:6.1f} s  {outcome.summary}".rstrip())
         ran += 1
     return ran
+
+
+def start_over_if_changed(run: RunDir, stage: str, digest: str, redo: bool) -> None:
+    """Leave what an interrupted attempt with the same inputs has done; remove everything else of a stage.
+
+    The embedding cache stays in any case but `--from`: it is keyed by itself, and only what is missing is
+    computed.
+    """
+    folder, mark = run.stage(stage), run.stage(stage) / "started.json"
+    run.forget(stage)
+    same = mark.exists() and read_json(mark) == {"inputs": digest}
+    if redo or (not same and stage != "embed"):
+        shutil.rmtree(folder, ignore_errors=True)
+    write_json(mark, {"inputs": digest})
 
 
 def digest_of_data(shipment: Shipment) -> str:
@@ -205,6 +220,8 @@ def choose_device(wanted: str | None) -> str:
     """Return the torch device to work on, and say which it is."""
     import torch
 
+    from edgeproof_configs.host_memory import keep_freed_memory
+
     if wanted and wanted.startswith("cuda") and not torch.cuda.is_available():
         from edgeproof_configs.errors import MissingPackageError
 
@@ -212,6 +229,8 @@ def choose_device(wanted: str | None) -> str:
             "no CUDA device can be used here", fix="leave --device away, or say --device cpu"
         )
     device = wanted or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cpu":
+        keep_freed_memory()
     named = (
         torch.cuda.get_device_name()
         if device.startswith("cuda")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeproof_configs.errors import EdgeproofError, UsageError
-from edgeproof_configs.files import FileTable, explain_os_errors, read_json, write_json
+from edgeproof_configs.files import FileTable, explain_os_errors, read_json, write_json, write_text
 
 STAGES = (
     "teacher",
@@ -153,6 +153,14 @@ class RunDir:
                 if handle.read(1) != b"\n":
                     handle.write(b"\n")
             handle.write(json.dumps(row, allow_nan=False).encode() + b"\n")
+
+    def rewind_metrics(self, stage: str, step: int) -> None:
+        """Drop a stage's rows of later steps: an interrupted attempt wrote them and they will come again."""
+        rows = self.metrics()
+        kept = [row for row in rows if row.get("stage") != stage or row.get("step", 0) <= step]
+        if len(kept) < len(rows):
+            text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in kept)
+            write_text(self.path / "metrics.jsonl", text)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the rows of `metrics.jsonl`; a line cut by a kill is left out."""

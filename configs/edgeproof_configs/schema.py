@@ -100,6 +100,7 @@ class TrainConfig(Config):
     compile: bool = False
     augment: AugmentConfig = AugmentConfig()
     eval_every: PositiveInt = 1
+    select: Literal["top1", "mean_per_class", "cosine_mean"] | None = None
     checkpoint_every_steps: PositiveInt | None = None
     workers: Annotated[int, Field(ge=0)] = 2
     seed: int = 0

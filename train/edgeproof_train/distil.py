@@ -1,0 +1,182 @@
+"""From a run's data to a trained student: distillation, and normal training on labels to compare it with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgeproof_configs.registry import build
+from edgeproof_configs.schema import LossConfig, TrainConfig
+from edgeproof_data.loader import TrainLoader
+from edgeproof_data.sets import ImageSet, SplitName
+from edgeproof_train.embeddings import embed_images, pooled_features
+from edgeproof_train.loop import LOSSES_FILE, TrainResult, train
+from edgeproof_train.loss import LossContext
+from edgeproof_train.losses.label_cross_entropy import LabelCrossEntropy
+from edgeproof_train.metrics import classifier_metrics, zero_shot_metrics
+from edgeproof_train.run_data import RunData
+from edgeproof_train.student import Student
+from edgeproof_train.students.timm import DEFAULT_RIDGE, init_least_squares
+from edgeproof_train.supervision import CachedSupervision, LiveSupervision, Supervision
+from edgeproof_train.task import DistillTask
+from edgeproof_train.teacher import supply
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training stage leaves: files, figures on `val`, and a line for the terminal."""
+
+    files: list[Path]
+    metrics: dict[str, Any]
+    summary: str
+
+
+def distil(data: RunData) -> Trained:
+    """Train the recipe's student under its teacher; the best epoch on `val` is kept."""
+    recipe = data.recipe
+    images = data.split("train")
+    seed_everything(recipe.train.seed)
+    student = new_student(data)
+    if getattr(recipe.student, "head_init", "random") == "least_squares":
+        start_from_least_squares(data, student, images)
+    task = DistillTask(
+        student, recipe.losses, loss_context(data, student), supervision(data, student, images)
+    )
+    return fit(data, "train", task, recipe.train, images, evaluation(data, "val"))
+
+
+def train_on_labels(data: RunData) -> Trained:
+    """Train the recipe's student on labels alone, with the recipe's loop and augmentation."""
+    recipe = data.recipe
+    assert recipe.baseline is not None
+    changes = {"epochs": recipe.baseline.epochs, "lr": recipe.baseline.lr or recipe.train.lr, "select": None}
+    config = TrainConfig.model_validate(recipe.train.model_dump() | changes)
+    images = data.split("train")
+    seed_everything(config.seed)
+    student = new_student(data)
+    losses: Sequence[LossConfig] = [LabelCrossEntropy.Config(label_smoothing=recipe.baseline.label_smoothing)]
+    task = DistillTask(student, losses, loss_context(data, student))
+    return fit(data, "baseline", task, config, images, classifier_evaluation(data, task, "val"))
+
+
+def fit(
+    data: RunData, stage: str, task: DistillTask, config: TrainConfig, images: ImageSet, evaluate: Any
+) -> Trained:
+    """Run the loop in a stage's folder."""
+    context = data.context
+    folder = context.folder(stage)
+    loader = TrainLoader(
+        images,
+        task.student.preprocess,
+        config.augment,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        workers=config.workers,
+        pixel_folder=context.folder("embed") / "pixels",
+    )
+    result: TrainResult = train(
+        task,
+        loader,
+        config=config,
+        folder=folder,
+        device=context.device,
+        evaluate=evaluate,
+        select=config.select or ("top1" if data.source.class_names else "cosine_mean"),
+        report=lambda row: context.run.append_metrics({"stage": stage, **row}),
+        rewind=lambda step: context.run.rewind_metrics(stage, step),
+        label=stage,
+    )
+    best = {name: round(value, 6) for name, value in result.best.items()}
+    shown = ", ".join(f"{name} {best[name]:.4f}" for name in ("top1", "cosine_mean") if name in best)
+    names = ("model.safetensors", "config.json", LOSSES_FILE)
+    return Trained(
+        [folder / name for name in names if (folder / name).exists()],
+        {"best_epoch": result.best_epoch, "best": best, "last": result.last, "weights": result.weights},
+        f"best epoch {result.best_epoch} of {config.epochs}: {shown} on val",
+    )
+
+
+def seed_everything(seed: int) -> None:
+    """Seed what initialises weights and drops activations. The loader draws from seeds of its own."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+
+
+def new_student(data: RunData) -> Student:
+    """Return the recipe's student with its start weights and a head as wide as the teacher's embedding."""
+    dim = data.context.metrics("embed")["dim"]
+    return build("student", data.recipe.student, dim, data.source.root)
+
+
+def start_from_least_squares(data: RunData, student: Student, images: ImageSet) -> None:
+    """Set the head to the ridge regression of the teacher's unit embeddings on the frozen features."""
+    config: Any = data.recipe.student
+    features = pooled_features(student, images, workers=data.recipe.train.workers, device=data.context.device)
+    cache = data.cache("train")
+    init_least_squares(student, features, cache.rows(cache.find(images)), config.ridge or DEFAULT_RIDGE)
+
+
+def supervision(data: RunData, student: Student, images: ImageSet) -> Supervision:
+    """Return where the teacher's outputs come from in training, as `teacher.view` allows."""
+    recipe = data.recipe
+    if supply(recipe.teacher.view, recipe.train.augment, data.teacher.live) == "live":
+        return LiveSupervision(data.teacher, student.preprocess)
+    cache = data.cache("train")
+    return CachedSupervision(cache, cache.find(images))
+
+
+def loss_context(data: RunData, student: Student) -> LossContext:
+    """Return what this run's losses may ask for."""
+    return LossContext(
+        student_dim=student.embedding_dim,
+        teacher_dim=data.context.metrics("embed")["dim"],
+        num_classes=len(data.source.class_names),
+        text=data.text_rows,
+        class_to_text=torch.from_numpy(data.word_of_class()),
+    )
+
+
+def evaluation(data: RunData, split: SplitName) -> Any:
+    """Return a function that scores a student on a split: zero-shot accuracies, cosine to the teacher."""
+    images = data.split(split)
+    labels, words, teacher = data.word_labels(images), data.words(), data.teacher_rows(split, images)
+
+    def evaluate(student: Student) -> dict[str, float]:
+        rows = embed_images(student, images, device=data.context.device)
+        return zero_shot_metrics(rows, labels, words.matrix, words.names, data.source.unseen, teacher)
+
+    return evaluate
+
+
+def teacher_metrics(data: RunData, split: SplitName) -> dict[str, float]:
+    """Return the teacher's own zero-shot accuracies on a split."""
+    images = data.split(split)
+    labels, words = data.word_labels(images), data.words()
+    rows = data.teacher_rows(split, images)
+    return zero_shot_metrics(rows, labels, words.matrix, words.names, data.source.unseen)
+
+
+def classifier_evaluation(data: RunData, task: DistillTask, split: SplitName) -> Any:
+    """Return a function that scores a student through the classifier that its label loss trains."""
+    images = data.split(split)
+
+    def evaluate(student: Student) -> dict[str, float]:
+        classifier: Any = task.losses["label_cross_entropy"]
+        return classifier_scores(data, images, student, classifier.classifier)
+
+    return evaluate
+
+
+def classifier_scores(
+    data: RunData, images: ImageSet, student: Student, classifier: torch.nn.Linear
+) -> dict[str, float]:
+    """Return the accuracies of a student with a linear classifier over the classes of the data."""
+    rows = torch.from_numpy(embed_images(student, images, device=data.context.device))
+    with torch.inference_mode():
+        scores = classifier.cpu()(rows).numpy()
+    return classifier_metrics(scores, images.labels, data.source.class_names, data.source.unseen)

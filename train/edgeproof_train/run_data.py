@@ -1,0 +1,112 @@
+"""What the stages of a run share: its images, its teacher, its text embeddings, and where they lie."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from torch import Tensor, from_numpy
+
+from edgeproof_configs.errors import DataError
+from edgeproof_configs.files import digest_of, write_text
+from edgeproof_configs.registry import build
+from edgeproof_configs.schema import Recipe
+from edgeproof_configs.stage import StageContext
+from edgeproof_data.cache import EmbeddingCache
+from edgeproof_data.check import usable
+from edgeproof_data.sets import DataSource, ImageSet, SplitName
+from edgeproof_train.teacher import Teacher, TeacherPlaces
+from edgeproof_train.text import TextBank, TextSpec
+
+HEAD_WORDS = "text_head"
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The data side of a run, read lazily."""
+
+    context: StageContext
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe."""
+        return self.context.recipe
+
+    @cached_property
+    def source(self) -> DataSource:
+        """The recipe's data, made ready."""
+        source: DataSource = build("data", self.recipe.data)
+        source.prepare()
+        return source
+
+    @cached_property
+    def teacher(self) -> Teacher:
+        """The recipe's teacher, frozen, on the run's device."""
+        places = TeacherPlaces(self.source.root, self.context.run.stage("teacher"), self.context.device)
+        return build("teacher", self.recipe.teacher, places)
+
+    def checked_split(self, name: SplitName) -> tuple[ImageSet, list[tuple[str, str]]]:
+        """Decode every image of a split; return the readable ones, and (path, reason) of the others.
+
+        Raises:
+            DataError: none can be read.
+        """
+        images, corrupt = usable(self.source.split(name))
+        if not len(images):
+            raise DataError(f"the {name} part has no image that can be read", where=self.source.root)
+        return images, [(path, reason) for path, reason in corrupt]
+
+    def split(self, name: SplitName) -> ImageSet:
+        """Return a split without the images that the embed stage found unreadable."""
+        images = self.source.split(name)
+        bad = {row["path"] for row in self.corrupt() if row["split"] == name}
+        if not bad:
+            return images
+        return images.subset(
+            np.array([i for i, path in enumerate(images.paths) if path not in bad], np.int64)
+        )
+
+    def corrupt(self) -> list[dict[str, str]]:
+        """Return the unreadable images as rows of `split`, `path`, `reason`."""
+        with (self.context.run.stage("embed") / "corrupt.csv").open(encoding="utf-8", newline="") as handle:
+            return list(csv.DictReader(handle))
+
+    def write_corrupt(self, rows: list[tuple[str, str, str]]) -> None:
+        """List the unreadable images: (split, path, reason)."""
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([("split", "path", "reason"), *rows])
+        write_text(self.context.run.stage("embed") / "corrupt.csv", text.getvalue())
+
+    def cache(self, name: SplitName) -> EmbeddingCache:
+        """Return the teacher's embeddings of a split."""
+        return EmbeddingCache.open(self.context.run.stage("embed") / name)
+
+    def teacher_rows(self, name: SplitName, images: ImageSet) -> np.ndarray:
+        """Return the teacher's embeddings (N, D), float32, not normalised, in the order of the images."""
+        cache = self.cache(name)
+        return cache.rows(cache.find(images), raw=True)
+
+    def words(self, spec: TextSpec | None = None) -> TextBank:
+        """Return the text embeddings of a loss's own words, or of the head's."""
+        return TextBank.load(self.context.run.stage("embed") / bank_name(spec))
+
+    def text_rows(self, spec: TextSpec | None = None) -> Tensor:
+        """Return the unit rows (K, D) of a loss's own words, or of the head's."""
+        return from_numpy(self.words(spec).matrix)
+
+    def word_of_class(self) -> np.ndarray:
+        """Return for each class of the data its row in the head's words, int64, -1 where it has none."""
+        return self.words().rows_of(self.source.class_names)
+
+    def word_labels(self, images: ImageSet) -> np.ndarray:
+        """Return for each image the row of its class in the head's words, int64, -1 where there is none."""
+        rows = np.append(self.word_of_class(), -1)
+        return rows[images.labels]
+
+
+def bank_name(spec: TextSpec | None) -> str:
+    """Return the file name, without its ending, of the text embeddings of some words in the embed stage."""
+    return HEAD_WORDS if spec is None else f"text_{digest_of(spec.model_dump())[:12]}"

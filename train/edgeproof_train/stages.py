@@ -1,0 +1,117 @@
+"""The training side of the chain: teacher, embed, baseline, train, head. One function a stage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgeproof_configs.errors import DataError
+from edgeproof_configs.registry import component_class
+from edgeproof_configs.schema import Recipe
+from edgeproof_configs.stage import StageContext, StageOutcome
+from edgeproof_data.sets import SPLITS, DataSource
+from edgeproof_train.distil import distil, teacher_metrics, train_on_labels
+from edgeproof_train.embed import embed_split, verify_cache
+from edgeproof_train.run_data import RunData, bank_name
+from edgeproof_train.teacher import Teacher, supply
+from edgeproof_train.text import TextBank, TextSpec, make_text_bank
+
+EMBED_BATCH = 64
+
+
+def teacher_stage(context: StageContext) -> StageOutcome:
+    """Train the teacher in place, where the recipe says so."""
+    data = RunData(context)
+    folder = context.folder("teacher")
+    component: Any = component_class("teacher", context.recipe.teacher.kind)
+
+    def report(row: dict[str, Any]) -> None:
+        context.run.append_metrics({"stage": "teacher", **row})
+
+    metrics = component.train_in_place(
+        context.recipe.teacher, data.source, folder, context.device, report=report
+    )
+    outputs = [folder / "model.safetensors", folder / "config.json"]
+    count = len(data.source.split("train"))
+    return StageOutcome(outputs, metrics, f"trained in place on {count} captioned images")
+
+
+def embed_stage(context: StageContext) -> StageOutcome:
+    """Check every image, fill the teacher's embedding cache and make the text embeddings."""
+    data, recipe = RunData(context), context.recipe
+    folder = context.folder("embed")
+    where = supply(recipe.teacher.view, recipe.train.augment, data.teacher.live)
+    for name, bank in text_banks(recipe, data.teacher, data.source).items():
+        bank.save(folder / name)
+    refuse_unknown_classes(data)
+    corrupt: list[tuple[str, str, str]] = []
+    counts: dict[str, int] = {}
+    checked: dict[str, Any] = {}
+    for split in SPLITS:
+        images, unreadable = data.checked_split(split)
+        corrupt += [(split, path, reason) for path, reason in unreadable]
+        counts[split] = len(images)
+        if split == "train" and where == "live":
+            continue
+        cache = embed_split(
+            data.teacher, images, folder / split, batch_size=EMBED_BATCH, workers=recipe.train.workers
+        )
+        if split == "val":
+            checked = verify_cache(cache, data.teacher, images)
+    data.write_corrupt(corrupt)
+    metrics: dict[str, Any] = {"images": counts, "corrupt": len(corrupt), "cache": checked}
+    metrics |= {"dim": data.teacher.embedding_dim, "logit_scale": data.teacher.logit_scale}
+    metrics |= {"teacher": data.teacher.identity(), "val": teacher_metrics(data, "val")}
+    skipped = f", {len(corrupt)} unreadable ones left out (embed/corrupt.csv)" if corrupt else ""
+    summary = f"{sum(counts.values())} images, {data.teacher.embedding_dim}-d teacher embeddings{skipped}"
+    outputs = [file for file in folder.rglob("*") if file.is_file() and file.name != "stage.json"]
+    return StageOutcome(outputs, metrics, summary)
+
+
+def text_banks(recipe: Recipe, teacher: Teacher, source: DataSource) -> dict[str, TextBank]:
+    """Return the text embeddings of the head, and of every loss that brings its own words, by file name."""
+    head: Any = recipe.head
+    banks = {bank_name(None): make_text_bank(head.text_spec(), teacher, source)}
+    for loss in recipe.losses:
+        spec: TextSpec | None = getattr(loss, "text_spec", lambda: None)()
+        if spec is not None:
+            banks[bank_name(spec)] = make_text_bank(spec, teacher, source)
+    return banks
+
+
+def refuse_unknown_classes(data: RunData) -> None:
+    """Refuse labels that no class of the data is among: nothing could be scored.
+
+    Raises:
+        DataError: data and head have no class in common.
+    """
+    names = data.source.class_names
+    if names and (data.word_of_class() < 0).all():
+        words = data.words().names
+        raise DataError(
+            f"none of the {len(names)} classes of the data ({names[0]}, …) is among the {len(words)} labels"
+            f" of the head ({words[0]}, …)",
+            where="head.labels",
+            fix="give the label list of these data, or data.labels: none if they are not labelled",
+        )
+
+
+def baseline_stage(context: StageContext) -> StageOutcome:
+    """Train the same student on labels alone, as the row that distillation has to beat."""
+    found = train_on_labels(RunData(context))
+    return StageOutcome(found.files, found.metrics, found.summary)
+
+
+def train_stage(context: StageContext) -> StageOutcome:
+    """Distil the teacher into the student."""
+    found = distil(RunData(context))
+    return StageOutcome(found.files, found.metrics, found.summary)
+
+
+def head_stage(context: StageContext) -> StageOutcome:
+    """Make the classifier from the text embeddings of the labels."""
+    folder = context.folder("head")
+    component: Any = component_class("head", context.recipe.head.kind)
+    bank = RunData(context).words()
+    scale = context.metrics("embed")["logit_scale"]
+    files = component.from_bank(context.recipe.head, bank, scale).save(folder)
+    return StageOutcome(files, {"labels": len(bank.names)}, f"{len(bank.names)} labels")
