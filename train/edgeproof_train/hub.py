@@ -36,7 +36,7 @@ def hub_file(repo: str, names: Sequence[str], key: str) -> Path:
     Raises:
         EdgeproofError: the hub cannot be reached and no copy is here; no such repository; none of the files.
     """
-    with _hub(repo, f"{key}: /path/to/model.safetensors"):
+    with hub(repo, f"{key}: /path/to/model.safetensors"):
         for name in names:
             file = _download(repo, name)
             if file is not None:
@@ -55,7 +55,7 @@ def hub_folder(repo: str, key: str) -> Path:
     Raises:
         EdgeproofError: the hub cannot be reached and no copy is here; no such repository.
     """
-    with _hub(repo, f"{key}: /path/to/folder (config.json and model.safetensors)"):
+    with hub(repo, f"{key}: /path/to/folder (config.json and model.safetensors)"):
         return Path(huggingface_hub.snapshot_download(repo, allow_patterns=list(PLAIN_FILES)))
 
 
@@ -68,8 +68,13 @@ def _download(repo: str, name: str) -> Path | None:
 
 
 @contextmanager
-def _hub(repo: str, fix: str) -> Iterator[None]:
-    """Run the hub's client offline where the hub is out of reach, and turn its failures into one sentence."""
+def hub(repo: str, fix: str) -> Iterator[None]:
+    """Run the hub's client offline where the hub is out of reach, and turn its failures into one sentence.
+
+    Args:
+        repo: what is fetched.
+        fix: the key and the kind of local path that would make the hub unnecessary.
+    """
     online = not constants.HF_HUB_OFFLINE and reachable(constants.ENDPOINT)
     before = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = not online

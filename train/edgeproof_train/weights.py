@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -17,8 +17,8 @@ from edgeproof_data.paths import some_of
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".tar")
 
 
-def read_weights(path: Path, key: str) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file.
+def check_weights_file(path: Path, key: str) -> None:
+    """Refuse a file that is no whole safetensors file, reading no more than its header.
 
     Args:
         path: the file.
@@ -38,11 +38,22 @@ def read_weights(path: Path, key: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise EdgeproofError(f"{key}: there is no such file", where=path)
     try:
-        return load_file(path)
+        with safe_open(path, framework="pt"):
+            pass
     except SafetensorError as error:
         raise EdgeproofError(
             f"{key}: the checkpoint is cut or damaged ({error})", where=path, fix="copy or download it again"
         ) from error
+
+
+def read_weights(path: Path, key: str) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file.
+
+    Raises:
+        EdgeproofError: as `check_weights_file`.
+    """
+    check_weights_file(path, key)
+    return load_file(path)
 
 
 def load_into(model: nn.Module, state: Mapping[str, Tensor], key: str, path: object) -> None:
