@@ -124,6 +124,8 @@ def parse(trt: Any, network: Any, log: Any, onnx: Path) -> None:
         errors = [parser.get_error(number) for number in range(parser.num_errors)]
         told = [f"{error.node_operator()} '{error.node_name()}': {error.desc()}" for error in errors]
         raise refused("cannot be parsed", told or log.errors, onnx)
+    if not network.num_outputs:
+        raise refused("cannot be parsed", ["it holds no graph with an output"], onnx)
 
 
 def add_profile(builder: Any, network: Any, config: Any, batch: tuple[int, ...]) -> dict[str, Profile]:

@@ -76,7 +76,16 @@ def read_head(bundle: Bundle) -> ZeroShotHead:
     weight, scale = arrays["weight"].astype(np.float32), arrays["logit_scale"].astype(np.float64)
     if weight.ndim != 2 or scale.size != 1 or not np.isfinite(weight).all() or not np.isfinite(scale).all():
         raise BundleError(HEAD_FILE, f"weight {weight.shape} and logit_scale {scale.shape} are not a head")
-    labels = tuple(bundle.read(LABELS_FILE).decode("utf-8", errors="replace").splitlines())
+    labels = read_labels(bundle)
     if len(labels) != len(weight) or len(set(labels)) != len(labels):
         raise BundleError(LABELS_FILE, f"has {len(labels)} labels, expected {len(weight)}, all different")
     return ZeroShotHead(labels, weight, float(scale.reshape(())))
+
+
+def read_labels(bundle: Bundle) -> tuple[str, ...]:
+    """Return the labels of a bundle, one a line."""
+    try:
+        text = bundle.read(LABELS_FILE).decode()
+    except UnicodeDecodeError as error:
+        raise BundleError(LABELS_FILE, f"is not UTF-8: {error}") from error
+    return tuple(text.removesuffix("\n").split("\n"))

@@ -1,0 +1,84 @@
+"""The README of a bundle: how to run it, and how to do without edgeproof."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgeproof_deploy.bundle import BundleParts
+
+PURPOSE = {
+    "model.onnx": "the student",
+    "head.safetensors": "`weight` (K, D): a unit text embedding for each label; `logit_scale`",
+    "labels.txt": "the K labels, one a line, in the order of the rows",
+    "preprocess.json": "from an image to the model's input",
+    "parity.json": "how far each form of the student is from the one before it, with limits",
+    "report.html": "the report on accuracy, latency and parity",
+    "manifest.json": "size and sha256 of every file, and what the bundle was made from",
+}
+
+
+def bundle_readme(parts: BundleParts, names: Sequence[str]) -> str:
+    """Return the text.
+
+    Args:
+        parts: of the bundle.
+        names: the files that were copied into it.
+    """
+    preprocess = parts.preprocess
+    side = preprocess.image_size
+    mean, std = list(preprocess.mean), list(preprocess.std)
+    listed = sorted({*names, "preprocess.json", "manifest.json"})
+    table = "\n".join(f"| `{name}` | {purpose(name)} |" for name in listed)
+    verdict = parts.facts.get("verdict")
+    said = f"\n{verdict}\n" if verdict else ""
+    return f"""# {parts.name}
+{said}
+## Run it
+
+On the device, with Python 3.10 or newer and no PyTorch:
+
+```
+pip install numpy pillow onnxruntime
+pip install --no-deps edgeproof
+python -m edgeproof_deploy.runtime THIS_FOLDER photo.jpg
+```
+
+`--json` prints JSON, `--top 3` fewer labels, `--labels a,b,c` chooses between some labels. From Python:
+
+```python
+from edgeproof_deploy.runtime.predictor import Predictor
+
+predictor = Predictor.open("THIS_FOLDER")
+print(predictor.predict(["photo.jpg"], top_k=3))
+```
+
+Every file is compared with `manifest.json` before it is used. That finds damage and edits.
+It is no signature.
+
+## Run it without edgeproof
+
+1. Decode the image to 8-bit RGB, turned as its EXIF orientation says, transparency on white.
+2. Resize the short side to {preprocess.resize_size} pixels ({preprocess.interpolation}, antialiased, as Pillow
+   does it), then cut {side} x {side} from the centre.
+3. `(pixel / 255 - mean) / std` with mean {mean} and std {std}: `image`, float32 (batch, 3, {side}, {side}).
+4. Run `model.onnx`; divide `embedding` by its length.
+5. `softmax(logit_scale * embedding @ weight.T)` are the probabilities of the labels.
+
+## Files
+
+| file | what it is |
+|---|---|
+{table}
+
+A plan in `engines/` was built for the compute capability that its `.json` names. Where that says
+`built, not run here`, nothing was measured with it.
+"""
+
+
+def purpose(name: str) -> str:
+    """Return what a file of the bundle is."""
+    if name.startswith("engines/"):
+        return "what the plan was built from and for" if name.endswith(".json") else "a TensorRT plan"
+    return PURPOSE[name]

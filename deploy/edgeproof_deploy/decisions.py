@@ -1,0 +1,142 @@
+"""What two forms of the student decide about the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from edgeproof_deploy.paired import difference_interval, mcnemar_p
+from edgeproof_train.metrics import unit_rows, zero_shot_metrics
+
+TIE_MARGIN = 1e-5
+"""Two labels whose cosines are this close are a tie: fp32 itself does not order them."""
+TOP = 5
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The labels between which a form decides, and what is true of the images.
+
+    Attributes:
+        names: K labels.
+        text: (K, D) their embeddings.
+        labels: (N,) int64, the true label's row of each image; -1 where there is none.
+        unseen: labels that were held out of training.
+        paths: N names of the images.
+    """
+
+    names: tuple[str, ...]
+    text: np.ndarray
+    labels: np.ndarray
+    paths: tuple[str, ...]
+    unseen: Collection[str] = ()
+
+    def scores(self, embeddings: np.ndarray) -> np.ndarray:
+        """Return the cosines (N, K), float64."""
+        return unit_rows(embeddings) @ unit_rows(self.text).T
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """How the decisions of two forms differ; accuracies only where images have labels.
+
+    Attributes:
+        top1_agreement: share of images with the same best label.
+        top5_agreement: share of images with the same five best labels in any order; None below five labels.
+        agreement: as `top1_agreement`, but a flip between labels that tie in the reference counts as none.
+        flips: `{path, true, reference, candidate, reference_margin, candidate_margin, tie}` for each image
+            whose best label changed; the margins are cosines of the best label less the second best.
+        score_shift: largest absolute change of a cosine between an image and a label.
+        metrics: `{"reference", "candidate", "delta"}`, each with `top1`, `mean_per_class`, ...
+        drop: top-1 accuracy lost, flips between ties left out.
+        interval: 95 % bootstrap interval of the change of top-1 accuracy.
+        mcnemar_p: exact p of McNemar's test on top-1.
+    """
+
+    top1_agreement: float
+    top5_agreement: float | None
+    agreement: float
+    flips: list[dict[str, Any]]
+    score_shift: float
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    drop: float | None = None
+    interval: tuple[float, float] | None = None
+    mcnemar_p: float | None = None
+
+
+def compare_decisions(reference: np.ndarray, candidate: np.ndarray, vocabulary: Vocabulary) -> Decisions:
+    """Compare what two arrays of embeddings (N, D), finite, say about the images."""
+    scores = vocabulary.scores(reference), vocabulary.scores(candidate)
+    best = [table.argmax(axis=1) for table in scores]
+    margins = [margin(table) for table in scores]
+    changed = best[0] != best[1]
+    tied = changed & (margins[0] <= TIE_MARGIN)
+    flips = [
+        {
+            "path": vocabulary.paths[i],
+            "true": vocabulary.names[vocabulary.labels[i]] if vocabulary.labels[i] >= 0 else None,
+            "reference": vocabulary.names[best[0][i]],
+            "candidate": vocabulary.names[best[1][i]],
+            "reference_margin": float(margins[0][i]),
+            "candidate_margin": float(margins[1][i]),
+            "tie": bool(tied[i]),
+        }
+        for i in np.flatnonzero(changed)
+    ]
+    n = len(changed)
+    found = Decisions(
+        top1_agreement=float(1 - changed.mean()),
+        top5_agreement=same_top(*scores) if len(vocabulary.names) >= TOP else None,
+        agreement=1 - int((changed & ~tied).sum()) / n,
+        flips=flips,
+        score_shift=float(np.abs(scores[0] - scores[1]).max()),
+    )
+    labelled = vocabulary.labels >= 0
+    return found if not labelled.any() else with_accuracy(found, reference, candidate, vocabulary, best, tied)
+
+
+def with_accuracy(
+    found: Decisions,
+    reference: np.ndarray,
+    candidate: np.ndarray,
+    vocabulary: Vocabulary,
+    best: list[np.ndarray],
+    tied: np.ndarray,
+) -> Decisions:
+    """Return the decisions with what they mean for accuracy."""
+    labels, labelled = vocabulary.labels, vocabulary.labels >= 0
+    right = [(choice == labels)[labelled] for choice in best]
+    counted = np.where(tied[labelled], right[0], right[1])
+    metrics = {
+        name: zero_shot_metrics(rows, labels, vocabulary.text, vocabulary.names, vocabulary.unseen)
+        for name, rows in (("reference", reference), ("candidate", candidate))
+    }
+    before, after = metrics["reference"], metrics["candidate"]
+    metrics["delta"] = {key: after[key] - before[key] for key in before if key in after and key != "images"}
+    return replace(
+        found,
+        metrics=metrics,
+        drop=float(right[0].mean() - counted.mean()),
+        interval=difference_interval(right[0], right[1]),
+        mcnemar_p=mcnemar_p(int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())),
+    )
+
+
+def margin(scores: np.ndarray) -> np.ndarray:
+    """Return best less second best of each row (N, K); infinity where there is one label only."""
+    if scores.shape[1] == 1:
+        return np.full(len(scores), np.inf)
+    second, first = np.partition(scores, -2, axis=1)[:, -2:].T
+    return first - second
+
+
+def same_top(reference: np.ndarray, candidate: np.ndarray) -> float:
+    """Return the share of rows whose five best columns are the same set."""
+    chosen = [
+        np.sort(np.argsort(-table, axis=1, kind="stable")[:, :TOP], axis=1)
+        for table in (reference, candidate)
+    ]
+    return float((chosen[0] == chosen[1]).all(axis=1).mean())

@@ -1,0 +1,107 @@
+"""Gates: what a form may lose against the one it is compared with, and how that came out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from edgeproof_configs.schema import GatesConfig
+
+PASS, FAIL, NOT_MEASURED = "pass", "fail", "not measured"
+Step = Literal["distil", "export", "engine", "shipped"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What must hold for a pair; None: not asked for.
+
+    Attributes:
+        cosine: smallest cosine of any image's two embeddings, at least.
+        mean_abs: mean absolute difference of the numbers of an embedding, at most.
+        agreement: share of images with the same best label, ties excepted, at least.
+        zero_shot_drop: top-1 accuracy lost, ties excepted, at most.
+    """
+
+    cosine: float | None = None
+    mean_abs: float | None = None
+    agreement: float | None = None
+    zero_shot_drop: float | None = None
+
+
+DEFAULTS: dict[tuple[Step, str], Limits] = {
+    ("distil", "fp32"): Limits(),
+    ("export", "fp32"): Limits(cosine=0.99999, agreement=1.0, zero_shot_drop=0.0),
+    ("engine", "fp32"): Limits(mean_abs=1e-4, agreement=0.999),
+    ("engine", "fp16"): Limits(cosine=0.999, mean_abs=1e-2, agreement=0.995),
+    ("export", "int8"): Limits(cosine=0.999, agreement=0.99),
+    ("shipped", "int8"): Limits(cosine=0.99, agreement=0.95, zero_shot_drop=0.01),
+}
+"""By step of the chain and precision. `distil`: teacher to student; `export`: PyTorch to ONNX Runtime;
+`engine`: ONNX Runtime to an engine; `shipped`: fp32 student to an engine."""
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """A limit, what was measured, and how it came out.
+
+    Attributes:
+        value: None where it was not measured.
+        limit: what is allowed.
+        status: `pass`, `fail` or `not measured`.
+        bound: whether the value must be `at least` or `at most` the limit.
+    """
+
+    name: str
+    value: float | None
+    limit: float
+    status: str
+    bound: Literal["at least", "at most"] = "at least"
+
+    def words(self, form: str) -> str:
+        """Return `onnxruntime fp32: cosine is 0.91, must be at least 0.99999`."""
+        measured = NOT_MEASURED if self.value is None else f"{self.value:.7g}"
+        return f"{form}: {self.name} is {measured}, must be {self.bound} {self.limit:.7g}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return asdict(self)
+
+
+def limits_of(step: Step, precision: str, gates: GatesConfig) -> Limits:
+    """Return the defaults of a pair with what the recipe says instead."""
+    defaults = DEFAULTS[step, precision]
+    if step == "distil":
+        return replace(defaults, zero_shot_drop=gates.teacher_drop)
+    own = {"cosine": gates.cosine, "agreement": gates.agreement, "zero_shot_drop": gates.zero_shot_drop}
+    return replace(defaults, **{name: value for name, value in own.items() if value is not None})
+
+
+def at_least(name: str, value: float | None, limit: float) -> GateResult:
+    """Return the gate that a value must not be below."""
+    return _gate(name, value, limit, value is not None and value >= limit, "at least")
+
+
+def at_most(name: str, value: float | None, limit: float) -> GateResult:
+    """Return the gate that a value must not be above."""
+    return _gate(name, value, limit, value is not None and value <= limit, "at most")
+
+
+def _gate(
+    name: str, value: float | None, limit: float, holds: bool, bound: Literal["at least", "at most"]
+) -> GateResult:
+    status = NOT_MEASURED if value is None else PASS if holds else FAIL
+    return GateResult(name, value, limit, status, bound)
+
+
+def gates_of(limits: Limits, measured: dict[str, float | None]) -> list[GateResult]:
+    """Return a gate for each limit that is set.
+
+    Args:
+        limits: what must hold.
+        measured: by the names of `Limits`; None where it could not be measured.
+    """
+    rules = {"cosine": at_least, "mean_abs": at_most, "agreement": at_least, "zero_shot_drop": at_most}
+    wanted = asdict(limits)
+    return [
+        rule(name, measured[name], wanted[name]) for name, rule in rules.items() if wanted[name] is not None
+    ]

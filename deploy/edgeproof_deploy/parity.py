@@ -1,0 +1,152 @@
+"""Parity: the measured difference between two forms of the student on the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeproof_configs.errors import GateError
+from edgeproof_deploy.decisions import Decisions, Vocabulary, compare_decisions
+from edgeproof_deploy.gates import FAIL, NOT_MEASURED, GateResult, Limits, at_most, gates_of
+from edgeproof_deploy.numerics import Numerics, numerics
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form of the model and what it gives for the images.
+
+    Attributes:
+        form: `teacher`, `student`, ... as the chain calls it.
+        engine: what ran it; empty for the teacher.
+        precision: fp32, fp16, int8.
+        embeddings: (N, D) float32, not normalised; None if it was not run.
+        reason: why it was not run.
+    """
+
+    form: str
+    engine: str = ""
+    precision: str = "fp32"
+    embeddings: np.ndarray | None = None
+    reason: str = ""
+
+    @property
+    def name(self) -> str:
+        """The form in words: `teacher`, `pytorch fp32`, `onnxruntime fp32`."""
+        if not self.engine:
+            return self.form
+        return f"{self.engine} {self.precision}" if self.form == "student" else f"{self.form} {self.engine}"
+
+
+@dataclass(frozen=True)
+class PairParity:
+    """How a candidate differs from its reference.
+
+    Attributes:
+        reference: name of the form that is taken as right.
+        candidate: name of the form that is judged.
+        n: how many images both were run on.
+        reason: why nothing was measured, empty where it was.
+        numerics: how far the embeddings are apart.
+        decisions: how far the answers are apart; None without labels to choose between.
+        gates: limits and how they came out.
+    """
+
+    reference: str
+    candidate: str
+    n: int
+    reason: str = ""
+    numerics: Numerics | None = None
+    decisions: Decisions | None = None
+    gates: list[GateResult] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, all figures side by side."""
+        figures = (asdict(self.numerics) if self.numerics else {}) | (
+            asdict(self.decisions) if self.decisions else {}
+        )
+        return {
+            "reference": self.reference,
+            "candidate": self.candidate,
+            "n": self.n,
+            "status": NOT_MEASURED if self.reason else "measured",
+            "reason": self.reason,
+            **figures,
+            "gates": [gate.to_dict() for gate in self.gates],
+        }
+
+
+def compare_pair(
+    reference: Form, candidate: Form, limits: Limits, vocabulary: Vocabulary | None = None
+) -> PairParity:
+    """Compare two forms on the same images.
+
+    A form that was not run gives a pair whose figures are absent and whose gates read `not measured`. Images
+    for which a form gives NaN are counted in the gate `finite` and left out of the other figures.
+
+    Args:
+        reference: taken as right.
+        candidate: judged.
+        limits: what must hold between the two.
+        vocabulary: the labels to choose between; None compares embeddings only.
+    """
+    a, b = reference.embeddings, candidate.embeddings
+    if a is None or b is None:
+        reason = candidate.reason if b is None else reference.reason
+        absent = gates_of(limits, dict.fromkeys(asdict(limits)))
+        return PairParity(reference.name, candidate.name, 0, reason=reason, gates=absent)
+    found = numerics(a, b)
+    decided = decide(a, b, vocabulary) if vocabulary is not None and found.nan < len(a) else None
+    measured = {
+        "cosine": found.cosine_min,
+        "mean_abs": found.mean_abs,
+        "agreement": decided.agreement if decided else None,
+        "zero_shot_drop": decided.drop if decided else None,
+    }
+    gates = [at_most("finite", float(found.nan), 0.0), *gates_of(limits, measured)]
+    return PairParity(reference.name, candidate.name, len(a), "", found, decided, gates)
+
+
+def decide(a: np.ndarray, b: np.ndarray, vocabulary: Vocabulary) -> Decisions:
+    """Compare the decisions on the images for which both forms give finite embeddings."""
+    usable = np.flatnonzero(np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1))
+    if len(usable) == len(a):
+        return compare_decisions(a, b, vocabulary)
+    kept = Vocabulary(
+        vocabulary.names,
+        vocabulary.text,
+        vocabulary.labels[usable],
+        tuple(vocabulary.paths[i] for i in usable),
+        vocabulary.unseen,
+    )
+    return compare_decisions(a[usable], b[usable], kept)
+
+
+def gate_failures(pairs: Sequence[PairParity]) -> list[str]:
+    """Return every gate that failed, in words that name form, gate, value and limit."""
+    return [gate.words(pair.candidate) for pair in pairs for gate in pair.gates if gate.status == FAIL]
+
+
+def gates_not_measured(pairs: Sequence[PairParity]) -> list[str]:
+    """Return every gate that could not be measured, in words, with the reason."""
+    return [
+        gate.words(pair.candidate) + (f" ({pair.reason})" if pair.reason else "")
+        for pair in pairs
+        for gate in pair.gates
+        if gate.status == NOT_MEASURED
+    ]
+
+
+def raise_gates(pairs: Sequence[PairParity], where: Path, *, strict: bool = False) -> None:
+    """Raise if a gate failed or, with `strict`, was not measured.
+
+    Raises:
+        GateError: exit code 3, naming up to three gates.
+    """
+    failed = gate_failures(pairs) + (gates_not_measured(pairs) if strict else [])
+    if failed:
+        more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
+        raise GateError("; ".join(failed[:3]) + more, where=where)
