@@ -46,6 +46,13 @@ def percent(fraction: float | None, decimals: int = 1) -> str:
     return MISSING if fraction is None or not known(fraction) else f"{100 * fraction:.{decimals}f} %"
 
 
+def agreement(share: float | None) -> str:
+    """Return a share of equal decisions: `100 %` for all of them alone, otherwise rounded down."""
+    if share is None or not known(share):
+        return MISSING
+    return "100 %" if share == 1 else f"{math.floor(round(share * 1e4, 6)) / 100:.2f} %"
+
+
 def points(difference: float | None) -> str:
     """Return a difference of two fractions in percentage points, with a sign: -0.003 as -0.3."""
     if difference is None or not known(difference):

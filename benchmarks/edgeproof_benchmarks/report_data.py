@@ -33,17 +33,23 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Gate:
-    """A limit, what was measured, and how it came out: `pass`, `fail` or `not measured`."""
+    """A limit, what was measured, and how it came out: `pass`, `fail` or `not measured`.
+
+    `bound` says on which side of the limit the value has to be: `at least`, `at most`, or nothing.
+    """
 
     name: str
     value: float | None
     limit: float | None
     status: str
+    bound: str = ""
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Gate:
         """Read a gate; keys that are not known here are left alone."""
-        return cls(plain["name"], plain.get("value"), plain.get("limit"), plain["status"])
+        return cls(
+            plain["name"], plain.get("value"), plain.get("limit"), plain["status"], plain.get("bound", "")
+        )
 
 
 @dataclass(frozen=True)
@@ -174,6 +180,12 @@ class ReportData:
     def teacher(self) -> FormRow | None:
         """The teacher's row."""
         return next((row for row in self.rows if row.form == "teacher"), None)
+
+
+def named(form: str) -> str:
+    """Return a form's name with its engine as people write it: `ONNX Runtime fp32`."""
+    engine, _, rest = form.partition(" ")
+    return f"{ENGINE_NAMES.get(engine, engine)} {rest}".strip()
 
 
 def by_batch(plain: Mapping[str, Any] | None) -> dict[int, Any]:

@@ -173,8 +173,9 @@ def count_gates(gates: Sequence[Gate]) -> str:
 
 
 def gate_words(gate: Gate) -> str:
-    """Return `cosine 0.91 (limit 0.99)`."""
-    return f"{gate.name} {gate_figure(gate, gate.value)} (limit {gate_figure(gate, gate.limit)})"
+    """Return `cosine 0.91 (at least 0.99)`."""
+    limit = f"{gate.bound or 'limit'} {gate_figure(gate, gate.limit)}"
+    return f"{gate.name} {gate_figure(gate, gate.value)} ({limit})"
 
 
 def gate_figure(gate: Gate, value: float | None) -> str:

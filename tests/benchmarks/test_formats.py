@@ -63,3 +63,10 @@ def test_every_format__a_missing_figure_is_a_dash(show, missing: float | None):
 def test_unbroken__keeps_numbers_with_their_units():
     shown = formats.unbroken("96.9 % top-1, 0.3 points below, 1.91 ms, 7 gates")
     assert shown == "96.9\u00a0% top-1, 0.3\u00a0points below, 1.91\u00a0ms, 7 gates"
+
+
+@pytest.mark.parametrize(
+    ("share", "words"), [(1.0, "100 %"), (0.99998, "99.99 %"), (0.9999, "99.99 %"), (0.998, "99.80 %")]
+)
+def test_agreement__is_never_rounded_up_to_all(share: float, words: str):
+    assert formats.agreement(share) == words

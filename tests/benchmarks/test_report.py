@@ -158,16 +158,28 @@ def test_render_report__failed_gates_and_flips_are_shown(made_up: Any):
     rows[2]["gates"] = made_up.gates(agreement="fail")
     flip = {
         "path": "test/7.png",
+        "true": "red cube",
+        "tie": True,
         "reference": "red cube",
         "candidate": "red ball",
         "reference_margin": 0.0004,
         "candidate_margin": 0.1,
     }
-    rows[2]["parity"] = made_up.parity() | {"flips": [flip], "top1_agreement": 0.998}
+    rows[2]["parity"] = made_up.parity() | {
+        "flips": [flip],
+        "top1_agreement": 0.99998,
+        "metrics": {"delta": {"top1": -0.002}},
+        "interval": [-0.006, 0.0],
+    }
     text = Page(render_report(report_data(made_up.result(rows=rows)))).text
     assert "✗ fail" in text
-    assert f"test/7.png: red cube → red ball (margins 4.0e{MINUS}04 and 0.10)" in text
+    assert "test/7.png: red cube → red ball, true" in text
+    assert f"true: red cube (a tie, margins 4.0e{MINUS}04 and 0.10)" in text
     assert "1 flip in 512 images" in text
+    assert "99.99 %" in text
+    assert f"{MINUS}0.2 ({MINUS}0.6 to ±0.0)" in text
+    assert "not measured: no NVIDIA GPU" in text
+    assert "PyTorch fp32 → ONNX Runtime fp32" in text
 
 
 def test_render_report__more_than_a_hundred_classes_show_pairs_only(made_up: Any):

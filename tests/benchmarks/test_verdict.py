@@ -15,7 +15,7 @@ def rows(made_up: Any) -> list[FormRow]:
 
 
 def with_gate(row: FormRow, status: str) -> FormRow:
-    return replace(row, gates=(Gate("cosine", 0.91, 0.99, status),))
+    return replace(row, gates=(Gate("cosine", 0.91, 0.99, status, "at least"),))
 
 
 def test_judge__ships_what_passed_and_says_what_it_costs(rows: list[FormRow]):
@@ -36,7 +36,7 @@ def test_judge__a_failed_gate_is_named_with_value_and_limit(rows: list[FormRow])
     rows[2] = with_gate(rows[2], "fail")
     verdict = judge(rows)
     assert verdict.status == "do not ship"
-    assert "cosine 0.91 (limit 0.99) failed" in verdict.sentence
+    assert "cosine 0.91 (at least 0.99) failed" in verdict.sentence
 
 
 def test_judge__a_gate_of_the_fp32_student_holds_for_every_form(rows: list[FormRow]):
@@ -55,7 +55,7 @@ def test_judge__a_sound_form_is_preferred_to_a_faster_one_that_fails(rows: list[
     faster = replace(with_gate(rows[2], "fail"), engine="openvino", latency_ms={1: {"p50": 0.9}})
     verdict = judge([*rows, faster])
     assert verdict.sentence.startswith("Ship ONNX Runtime fp32")
-    assert "OpenVINO fp32 failed: cosine 0.91 (limit 0.99)." in verdict.caveats
+    assert "OpenVINO fp32 failed: cosine 0.91 (at least 0.99)." in verdict.caveats
 
 
 def test_judge__of_two_sound_forms_the_faster_one(rows: list[FormRow]):

@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgeproof_benchmarks.formats import MISSING, cosine, integer, known, percent, plural, small
+from edgeproof_benchmarks.formats import MISSING, agreement, cosine, integer, known, plural, points, small
 from edgeproof_benchmarks.markup import Html, tag
-from edgeproof_benchmarks.report_data import FormRow, Gate, ReportData
+from edgeproof_benchmarks.report_data import FormRow, Gate, ReportData, named
 from edgeproof_benchmarks.verdict import gate_figure
 
 MOST_FLIPS = 12
+BOUNDS = {"at least": "≥", "at most": "≤"}
+COLUMNS = (
+    "images",
+    "cosine min",
+    "mean",
+    "largest difference",
+    "mean difference",
+    "top-1 same",
+    "top-5 same",
+    "top-1 change, points",
+)
 SIGNS = {"pass": "✓", "fail": "✗"}
 
 
@@ -34,38 +45,42 @@ def parity(data: ReportData) -> Html | None:
 
 
 def pairs_table(pairs: Sequence[Mapping[str, Any]]) -> Html:
-    """Return a line for each pair with its numerics and its agreement."""
-    names = (
-        "pair",
-        "images",
-        "cosine min",
-        "mean",
-        "largest difference",
-        "mean difference",
-        "top-1 same",
-        "top-5 same",
-    )
-    lines = []
-    for pair in pairs:
-        cells = (
-            integer(pair.get("n")),
-            cosine(pair.get("cosine_min")),
-            cosine(pair.get("cosine_mean")),
-            small(pair.get("max_abs")),
-            small(pair.get("mean_abs")),
-            agreement(pair.get("top1_agreement")),
-            agreement(pair.get("top5_agreement")),
-        )
-        name = tag("th", f"{pair.get('reference', '?')} → {pair.get('candidate', '?')}", scope="row")
-        lines.append(tag("tr", name, *[tag("td", cell) for cell in cells]))
-    head = tag("tr", *[tag("th", name, scope="col") for name in names])
+    """Return a line for each pair with its numerics, its agreement and what that means for accuracy."""
+    head = tag("tr", *[tag("th", name, scope="col") for name in ("pair", *COLUMNS)])
+    lines = [tag("tr", tag("th", pair_name(pair), scope="row"), *pair_cells(pair)) for pair in pairs]
     table = tag("table", tag("thead", head), tag("tbody", *lines), class_="figures")
     return tag("div", table, class_="scroll", tabindex="0", role="region", aria_label="Table of pairs")
 
 
-def agreement(share: float | None) -> str:
-    """Return a share of equal decisions, without a decimal when it is all of them."""
-    return percent(share, 0 if share == 1 else 2)
+def pair_cells(pair: Mapping[str, Any]) -> list[Html]:
+    """Return the figures of a pair, or why there are none."""
+    if pair.get("reason"):
+        return [tag("td", f"not measured: {pair['reason']}", class_="words unsure", colspan=len(COLUMNS))]
+    figures = (
+        integer(pair.get("n")),
+        cosine(pair.get("cosine_min")),
+        cosine(pair.get("cosine_mean")),
+        small(pair.get("max_abs")),
+        small(pair.get("mean_abs")),
+        agreement(pair.get("top1_agreement")),
+        agreement(pair.get("top5_agreement")),
+        change(pair),
+    )
+    return [tag("td", figure) for figure in figures]
+
+
+def pair_name(pair: Mapping[str, Any]) -> str:
+    """Return `PyTorch fp32 → ONNX Runtime fp32`."""
+    return f"{named(pair.get('reference', '?'))} → {named(pair.get('candidate', '?'))}"
+
+
+def change(pair: Mapping[str, Any]) -> str:
+    """Return the change of top-1 accuracy in points, with its 95 % interval where that has a width."""
+    delta = ((pair.get("metrics") or {}).get("delta") or {}).get("top1")
+    interval = pair.get("interval")
+    if not interval or interval[0] == interval[1]:
+        return points(delta)
+    return f"{points(delta)} ({points(interval[0])} to {points(interval[1])})"
 
 
 def gates_table(rows: Sequence[FormRow]) -> Html:
@@ -89,7 +104,7 @@ def gate_line(gate: Gate) -> Html:
         "tr",
         tag("td", gate.name, class_="words"),
         tag("td", gate_figure(gate, gate.value)),
-        tag("td", gate_figure(gate, gate.limit)),
+        tag("td", f"{BOUNDS.get(gate.bound, '')} {gate_figure(gate, gate.limit)}".strip()),
         tag("td", outcome, class_=f"words {status_style(gate.status)}"),
     )
 
@@ -104,7 +119,7 @@ def flips(pair: Mapping[str, Any]) -> Html | None:
     changed = pair.get("flips")
     if not isinstance(changed, list) or not changed:
         return None
-    title = f"{plural(len(changed), 'flip')}: {pair.get('reference', '?')} → {pair.get('candidate', '?')}"
+    title = f"{plural(len(changed), 'flip')}: {pair_name(pair)}"
     lines = [tag("li", flip_words(flip)) for flip in changed[:MOST_FLIPS]]
     if len(changed) > MOST_FLIPS:
         lines.append(tag("li", f"and {len(changed) - MOST_FLIPS:,} more"))
@@ -117,7 +132,10 @@ def flip_words(flip: Any) -> str:
         return str(flip)
     image = flip.get("path", flip.get("index", MISSING))
     words = f"{image}: {flip.get('reference', '?')} → {flip.get('candidate', '?')}"
+    if flip.get("true") is not None:
+        words += f", true: {flip['true']}"
     margins = [flip.get("reference_margin"), flip.get("candidate_margin")]
     if all(known(margin) for margin in margins):
-        words += f" (margins {small(margins[0])} and {small(margins[1])})"
+        tie = "a tie, " if flip.get("tie") else ""
+        words += f" ({tie}margins {small(margins[0])} and {small(margins[1])})"
     return words

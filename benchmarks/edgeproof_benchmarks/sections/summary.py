@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from edgeproof_benchmarks.formats import (
+    agreement,
     cosine,
     integer,
     known,
@@ -17,7 +18,7 @@ from edgeproof_benchmarks.formats import (
     unbroken,
 )
 from edgeproof_benchmarks.markup import Html, join, tag
-from edgeproof_benchmarks.report_data import FormRow, ReportData
+from edgeproof_benchmarks.report_data import FormRow, ReportData, named
 from edgeproof_benchmarks.verdict import DO_NOT_SHIP, SHIP, judge
 
 BADGES = {SHIP: ("good", "✓ ship"), DO_NOT_SHIP: ("bad", "✗ do not ship")}
@@ -68,7 +69,7 @@ def accuracy_tile(row: FormRow, data: ReportData) -> Html:
         )
     teacher = data.teacher.metrics.get("top1") if data.teacher else None
     beside = f"teacher {percent(teacher)} ({points(top1 - teacher)})" if teacher is not None else None
-    count = int(data.confusion.matrix.sum()) if data.confusion else 0
+    count = int(row.metrics.get("images") or (data.confusion.matrix.sum() if data.confusion else 0))
     spread = f"± {100 * interval(top1, count):.1f} at 95 %, {plural(count, 'test image')}" if count else None
     return tile("Accuracy, top-1", percent(top1), level_scale(top1, teacher), beside, spread)
 
@@ -130,11 +131,10 @@ def parity_tile(row: FormRow) -> Html:
         if changed is not None and "n" in pair
         else None
     )
-    agreement = pair.get("top1_agreement")
-    against = f"same answer as {pair.get('reference', 'the fp32 student')}"
+    against = f"same answer as {named(pair.get('reference', 'the fp32 student'))}"
     return tile(
         "Parity, top-1 agreement",
-        percent(agreement, 1 if agreement is not None and agreement < 1 else 0),
+        agreement(pair.get("top1_agreement")),
         against,
         f"cosine at least {cosine(pair.get('cosine_min'))}" if known(pair.get("cosine_min")) else None,
         said,

@@ -1,0 +1,81 @@
+"""`result.json`: a row for each form of the student, with everything that the stages found out about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgeproof_benchmarks.report_data import SCHEMA_VERSION, Control, FormRow, accuracies
+from edgeproof_benchmarks.verdict import judge
+from edgeproof_configs.files import read_json
+from edgeproof_configs.run import STAGES
+from edgeproof_configs.stage import StageContext
+from edgeproof_train.run_data import RunData
+
+LATENCY_GATE = "latency_p90_ms"
+
+
+def make_result(context: StageContext) -> dict[str, Any]:
+    """Join the figures of a run's stages, judge them, and return plain data."""
+    verified, measured = context.metrics("verify"), context.metrics("bench")
+    rows = [
+        row | measured["forms"].get(f"{row['form']}/{row['engine']}", {})
+        for row in full_rows(context, verified["rows"])
+    ]
+    add_latency_gate(context, rows)
+    typed = [FormRow.from_dict(row) for row in rows]
+    controls = [Control(row["form"], accuracies(row["metrics"])) for row in verified["controls"]]
+    verdict = judge(typed, controls)
+    embedded = context.metrics("embed")
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "name": context.recipe.name,
+        "sentence": verdict.sentence,
+        "verdict": verdict.status,
+        "caveats": list(verdict.caveats),
+        "view": context.recipe.teacher.view,
+        "environment": read_json(context.run.path / "environment.json") | {"device": context.device},
+        "rows": rows,
+        "controls": verified["controls"],
+        "stages": stage_seconds(context),
+        "data": {"counts": embedded["images"], "corrupt": RunData(context).corrupt()},
+        "notes": notes(context, rows),
+    }
+
+
+def full_rows(context: StageContext, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of the verification, without what only `parity.json` needs."""
+    return [{**row, "recipe": context.recipe.name} for row in rows]
+
+
+def add_latency_gate(context: StageContext, rows: list[dict[str, Any]]) -> None:
+    """Put the latency gate into the row of its engine."""
+    gate = context.recipe.gates.latency_p90_ms
+    if gate is None:
+        return
+    for row in rows:
+        if row["engine"] != gate.engine:
+            continue
+        value = row.get("latency_ms", {}).get(f"batch{gate.batch}", {}).get("p90")
+        status = "not measured" if value is None else "pass" if value <= gate.max else "fail"
+        row["gates"] = [
+            *row["gates"],
+            {"name": LATENCY_GATE, "value": value, "limit": gate.max, "status": status, "bound": "at most"},
+        ]
+
+
+def stage_seconds(context: StageContext) -> list[dict[str, Any]]:
+    """Return how long each finished stage took."""
+    records = [(name, context.run.record(name)) for name in STAGES]
+    return [{"stage": name, "seconds": record.seconds} for name, record in records if record]
+
+
+def notes(context: StageContext, rows: list[dict[str, Any]]) -> list[str]:
+    """Return what was skipped or assumed, and why."""
+    said = [f"{row['engine']}: {row['reason']}" for row in rows if row.get("reason")]
+    if context.recipe.teacher.view == "assume_invariant":
+        said.append(
+            "view: assume_invariant - one stored teacher embedding a photo serves its flips and mild crops"
+        )
+    if context.recipe.baseline is None:
+        said.append("no baseline: the recipe has no normal training to compare with")
+    return said
