@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgeproof_configs import __version__
-from edgeproof_configs.files import digest_of
 from edgeproof_configs.run import environment
 from edgeproof_configs.stage import StageContext, StageOutcome
-from edgeproof_deploy.bundle import bundle_of_run
+from edgeproof_deploy.bundle import BundleParts, write_bundle
 from edgeproof_deploy.engine import BuildOptions, make_engine
 from edgeproof_deploy.export import export_onnx
 from edgeproof_deploy.parity import gate_failures, gates_not_measured
@@ -26,12 +24,7 @@ def export_stage(context: StageContext) -> StageOutcome:
     """Write the student as ONNX and compare the file with it at once."""
     folder = context.folder("export")
     student = Student.load(context.run.stage("train"))
-    metadata = {
-        "recipe": context.recipe.name,
-        "recipe_digest": digest_of(context.recipe.model_dump(mode="json")),
-        "teacher": context.recipe.teacher.kind,
-        "edgeproof_version": __version__,
-    }
+    metadata = {"recipe": context.recipe.name, "teacher": context.recipe.teacher.kind}
     made = export_onnx(student, folder / MODEL_FILE, opset=context.recipe.deploy.opset, metadata=metadata)
     metrics = {"size_bytes": made.size_bytes, "nodes": made.nodes, "cosine_min": made.cosine_min}
     summary = (
@@ -102,6 +95,24 @@ def verify_stage(context: StageContext) -> StageOutcome:
 
 def bundle_stage(context: StageContext) -> StageOutcome:
     """Pack what is shipped, with its proof."""
-    files = bundle_of_run(context)
+    run, build = context.run, context.run.record("build")
+    embedded = context.metrics("embed")
+    parts = BundleParts(
+        name=context.recipe.name,
+        model=run.stage("export") / MODEL_FILE,
+        head=run.stage("head"),
+        preprocess=Student.load(run.stage("train")).preprocess,
+        parity=run.stage("verify") / "parity.json",
+        report=run.stage("report") / "report.html",
+        engines=[run.stage("build") / name for name in sorted(build.outputs)] if build else [],
+        facts={
+            "teacher": embedded["teacher"],
+            "student": context.recipe.student.model_dump(mode="json"),
+            "data": {"kind": context.recipe.data.kind, "images": embedded["images"]},
+            "recipe": context.recipe.model_dump(mode="json"),
+            "environment": environment(),
+        },
+    )
+    files = write_bundle(context.run.stage("bundle"), parts)
     size = sum(file.stat().st_size for file in files)
     return StageOutcome(files, {"size_bytes": size}, f"{len(files)} files, {size / 1e6:.1f} MB")
