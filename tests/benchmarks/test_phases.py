@@ -42,17 +42,22 @@ def test_measure_phases__without_images(session: OnnxSession):
         )
 
 
-def test_by_batch__runs_batches_of_the_asked_sizes(session: OnnxSession):
-    shapes: set[int] = set()
+def test_by_batch__runs_every_form_at_every_batch_size(session: OnnxSession):
+    shapes: dict[str, set[int]] = {"a": set(), "b": set()}
 
     class Watched:
+        def __init__(self, name: str):
+            self.name = name
+
         def run(self, inputs: dict[str, np.ndarray], /) -> dict[str, np.ndarray]:
-            shapes.add(len(inputs["image"]))
+            shapes[self.name].add(len(inputs["image"]))
             return session.run(inputs)
 
     image = np.ones((3, 8, 8), dtype=np.float32)
-    found = by_batch(Watched(), image, (1, 4), seconds=0.02, warmup_seconds=0.01)
-    assert set(found) == shapes == {1, 4}
+    forms = {name: (Watched(name), image) for name in shapes}
+    found = by_batch(forms, (1, 4), seconds=0.02, warmup_seconds=0.01, rounds=2)
+    assert {name: set(latencies) for name, latencies in found.items()} == shapes == {"a": {1, 4}, "b": {1, 4}}
+    assert all(len(found[name][batch].rounds_p50) == 2 for name in found for batch in (1, 4))
 
 
 def test_images_per_second__over_all_samples():
