@@ -52,6 +52,7 @@ class Teacher(ABC):
         live: whether it can look at new images; otherwise it only knows stored outputs.
         has_text: whether `encode_text` works.
         embedding_dim: D.
+        num_classes: K of its own classifier; 0 where it has none.
         logit_scale: what cosines are multiplied by before a softmax (CLIP's exp(log-scale)).
         preprocess: from photo to this teacher's input, with its own size, mean, std; None if not live.
     """
@@ -60,6 +61,7 @@ class Teacher(ABC):
     live: ClassVar[bool] = True
     has_text: bool = False
     embedding_dim: int
+    num_classes: int = 0
     logit_scale: float = 100.0
     preprocess: Preprocess | None = None
 
@@ -87,6 +89,17 @@ class Teacher(ABC):
         """
         with torch.no_grad():
             return self._encode_image(image_BCHW.to(self.device, non_blocking=True)).float()
+
+    def encode_logits(self, image_BCHW: Tensor) -> Tensor:
+        """Return the scores (B, K) of its own classifier, float32, without gradient.
+
+        Raises:
+            UsageError: this teacher has no classifier.
+        """
+        if not self.num_classes:
+            raise UsageError(f"a teacher of kind '{self.config.kind}' has no classifier here")
+        with torch.no_grad():
+            return self._encode_logits(image_BCHW.to(self.device, non_blocking=True)).float()
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Return text embeddings (N, D), float32, not normalised, without gradient.
@@ -124,6 +137,9 @@ class Teacher(ABC):
 
     def _encode_image(self, image_BCHW: Tensor) -> Tensor:
         raise ValueError(f"a teacher of kind '{self.config.kind}' is not live: call stored_reader")
+
+    def _encode_logits(self, image_BCHW: Tensor) -> Tensor:
+        raise NotImplementedError
 
     def _encode_text(self, texts: list[str]) -> Tensor:
         raise NotImplementedError

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from pydantic import ValidationError
+from safetensors.torch import save_file
+from timm.data.config import resolve_model_data_config
+from timm.data.transforms_factory import create_transform
+
+from edgeproof_configs.errors import EdgeproofError, UsageError
+from edgeproof_train.teacher import TeacherPlaces
+from edgeproof_train.teachers.timm import TimmTeacher
+
+SMALL = ("test_resnet", "test_vit", "test_efficientnet", "test_convnext", "test_byobnet")
+
+
+def teacher_of(**settings: Any) -> TimmTeacher:
+    return TimmTeacher(TimmTeacher.Config.model_validate(settings), TeacherPlaces())
+
+
+def saved(folder: Path, name: str, **arguments: Any) -> Any:
+    torch.manual_seed(0)
+    model = timm.create_model(name, **arguments).eval()
+    save_file(model.state_dict(), folder / "model.safetensors")
+    return model
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_timm__embedding_is_what_stands_before_the_classifier(name: str, tmp_path: Path) -> None:
+    reference = saved(tmp_path, name)
+    teacher = teacher_of(model=name, weights=str(tmp_path / "model.safetensors"))
+    image = torch.randn(2, 3, 160, 160)
+    with torch.no_grad():
+        logits = reference(image)
+        reference.reset_classifier(0)
+        features = reference(image)
+    torch.testing.assert_close(teacher.encode_image(image), features)
+    torch.testing.assert_close(teacher.encode_logits(image), logits)
+    assert (teacher.embedding_dim, teacher.num_classes) == (features.shape[1], logits.shape[1])
+    assert not teacher.has_text
+    assert not any(parameter.requires_grad for parameter in teacher.model.parameters())
+
+
+@pytest.mark.parametrize("classes", [0, 7])
+def test_timm__takes_the_classifier_of_the_weights(classes: int, tmp_path: Path) -> None:
+    saved(tmp_path, "test_resnet", num_classes=classes)
+    teacher = teacher_of(model="test_resnet", weights=str(tmp_path))
+    assert teacher.num_classes == classes
+    if classes:
+        assert teacher.encode_logits(torch.zeros(1, 3, 64, 64)).shape == (1, classes)
+    else:
+        with pytest.raises(UsageError, match="has no classifier"):
+            teacher.encode_logits(torch.zeros(1, 3, 64, 64))
+
+
+@pytest.mark.parametrize("size", [(300, 200), (180, 333)])
+def test_timm__preprocesses_like_timm(size: tuple[int, int], tmp_path: Path) -> None:
+    saved(tmp_path, "test_resnet")
+    teacher = teacher_of(model="test_resnet", weights=str(tmp_path))
+    generator = np.random.default_rng(0)
+    coarse = generator.integers(0, 255, (size[1] // 8, size[0] // 8, 3), dtype=np.uint8)
+    photo = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+    data = resolve_model_data_config(teacher.model)
+    reference: Any = create_transform(**data)
+    assert teacher.preprocess is not None
+    difference = np.abs(teacher.preprocess(photo) - reference(photo).numpy())
+    assert difference.max() < 1.01 / 255 / min(data["std"])
+    assert (difference > 1e-5).mean() < 0.02
+
+
+def test_timm__config_json_says_how_the_model_was_made(tmp_path: Path) -> None:
+    reference = saved(tmp_path, "test_byobnet", act_layer="silu")
+    card = {
+        "architecture": "test_byobnet",
+        "create_model_kwargs": {"model_name": "test_byobnet", "pretrained": False, "act_layer": "silu"},
+        "input_size": [3, 96, 96],
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.25, 0.25, 0.25],
+        "crop_pct": 0.75,
+        "interpolation": "bilinear",
+    }
+    (tmp_path / "config.json").write_text(json.dumps(card), encoding="utf-8")
+    teacher = teacher_of(model="test_byobnet", weights=str(tmp_path), preprocess={"std": [1, 1, 1]})
+    assert teacher.preprocess is not None
+    assert teacher.preprocess.to_dict() == {
+        "image_size": 96,
+        "resize_size": 128,
+        "interpolation": "bilinear",
+        "mean": [0.5, 0.5, 0.5],
+        "std": [1, 1, 1],
+    }
+    image = torch.randn(2, 3, 96, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(teacher.encode_logits(image), reference(image))
+    other = json.dumps({**card, "architecture": "resnet18"})
+    (tmp_path / "config.json").write_text(other, encoding="utf-8")
+    with pytest.raises(UsageError, match="the weights are of 'resnet18'"):
+        teacher_of(model="test_byobnet", weights=str(tmp_path))
+
+
+def test_timm__identity_changes_with_weights_and_arguments(tmp_path: Path) -> None:
+    saved(tmp_path, "test_byobnet")
+    plain = teacher_of(model="test_byobnet", weights=str(tmp_path)).identity()
+    silu = teacher_of(model="test_byobnet", weights=str(tmp_path), kwargs={"act_layer": "silu"}).identity()
+    assert plain["weights_sha256"] == silu["weights_sha256"]
+    assert plain != silu
+    assert json.loads(json.dumps(plain)) == plain
+
+
+def test_timm__explains_weights_of_another_model(tmp_path: Path) -> None:
+    saved(tmp_path, "test_vit")
+    with pytest.raises(EdgeproofError, match=r"teacher\.weights: the weights are of another model"):
+        teacher_of(model="test_resnet", weights=str(tmp_path))
+
+
+def test_config__explains_names_and_arguments() -> None:
+    with pytest.raises(ValidationError, match="timm has no model 'resnet1'"):
+        TimmTeacher.Config(model="resnet1")
+    with pytest.raises(ValidationError, match="num_classes cannot be set here"):
+        TimmTeacher.Config(model="resnet18", kwargs={"num_classes": 3})
+
+
+def test_timm__real_weights_know_their_classes(real_data: Path) -> None:
+    """ImageNet weights on photos of Caltech: the classes that both have a word for."""
+    teacher = teacher_of(model="mobilenetv2_100", weights=str(real_data / "mobilenetv2_100_imagenet"))
+    assert (teacher.embedding_dim, teacher.num_classes) == (1280, 1000)
+    names = (real_data / "mobilenetv2_100_imagenet" / "imagenet_classes_1000.txt").read_text(encoding="utf-8")
+    wanted = {"dalmatian": "dalmatian", "stop_sign": "street sign", "airplane": "airliner"}
+    assert teacher.preprocess is not None
+    folder = real_data / "caltech_clip_b32" / "images" / "test"
+    hits = []
+    for folder_name, word in wanted.items():
+        photos = sorted((folder / folder_name).glob("*.jpg"))[:8]
+        batch = torch.stack(
+            [torch.from_numpy(teacher.preprocess(Image.open(f).convert("RGB"))) for f in photos]
+        )
+        lines = [names.splitlines()[index] for index in teacher.encode_logits(batch).argmax(dim=1).tolist()]
+        hits += [word in line for line in lines]
+    assert len(hits) > 10
+    assert np.mean(hits) > 0.5

@@ -1,0 +1,186 @@
+"""Any image model of timm (github.com/huggingface/pytorch-image-models); its pooled features are the embedding.
+
+Weights are safetensors only: timm's own by name from the hub, or a local file or folder. A `config.json` beside
+a local file (timm's and the hub's layout) says how images are preprocessed and what the model was created with.
+The classifier of the weights, if they have one, gives logits; the embedding is what stands before it.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import timm
+from pydantic import Field, field_validator
+from timm.data.config import resolve_model_data_config
+from timm.models import PretrainedCfg
+from torch import Tensor, nn
+
+from edgeproof_configs import schema
+from edgeproof_configs.errors import DataError, EdgeproofError, UsageError, did_you_mean
+from edgeproof_configs.files import digest_of, read_json
+from edgeproof_configs.registry import register
+from edgeproof_data.paths import resolve_path
+from edgeproof_train.hub import hub_file
+from edgeproof_train.preprocessing import PreprocessOverride, square_side, teacher_preprocess
+from edgeproof_train.teacher import Teacher, TeacherPlaces, frozen
+from edgeproof_train.weights import load_into, read_weights, weights_digest
+
+KEY = "teacher.weights"
+HUB = "hub"
+WEIGHTS_FILE = "model.safetensors"
+CARD_FILE = "config.json"
+TOLD = ("input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode")
+OURS = ("model_name", "pretrained", "num_classes", "in_chans")
+
+
+@register("teacher")
+class TimmTeacher(Teacher):
+    """A frozen timm model in float32. It has no text tower: labels need stored text embeddings or a head."""
+
+    class Config(schema.TeacherConfig):
+        """What to build.
+
+        Attributes:
+            model: a name that timm knows.
+            weights: `hub` for timm's own, a .safetensors file, or a folder with `model.safetensors`.
+            kwargs: arguments for timm's model; they win over those in `config.json`.
+            preprocess: in place of what `config.json` or timm say.
+        """
+
+        kind: Literal["timm"] = "timm"
+        model: str
+        weights: str = HUB
+        kwargs: dict[str, bool | int | float | str] = Field(default_factory=dict)
+        preprocess: PreprocessOverride = PreprocessOverride()
+
+        @field_validator("model")
+        @classmethod
+        def _is_known(cls, model: str) -> str:
+            if not timm.is_model(model):
+                raise ValueError(f"timm has no model '{model}'.{did_you_mean(model, timm.list_models())}")
+            return model
+
+        @field_validator("kwargs")
+        @classmethod
+        def _are_free(cls, kwargs: dict[str, Any]) -> dict[str, Any]:
+            taken = sorted(set(kwargs) & {*OURS, "pretrained_cfg", "pretrained_cfg_overlay", "features_only"})
+            if taken:
+                raise ValueError(f"{', '.join(taken)} cannot be set here, the teacher sets it itself")
+            return kwargs
+
+    def __init__(self, config: Config, places: TeacherPlaces):
+        super().__init__(config, places)
+        path = find_weights(config.model, config.weights, places.data_root)
+        told, arguments = card_of(path, config.model) if config.weights != HUB else ({}, {})
+        self.arguments = {**arguments, **config.kwargs}
+        model: Any = frozen(load_model(config.model, path, told, self.arguments), self.device)
+        self.model = model
+        self.embedding_dim = int(model.head_hidden_size)
+        self.num_classes = int(model.num_classes)
+        data = resolve_model_data_config(model)
+        side = square_side(tuple(data["input_size"])[1:], config.model)
+        side = int(self.arguments.get("img_size", side))
+        found = {
+            "image_size": side,
+            "resize_size": math.floor(side / data["crop_pct"]),
+            **{key: data[key] for key in ("interpolation", "mean", "std")},
+            "resize_mode": {"center": "shortest"}.get(data["crop_mode"], data["crop_mode"]),
+        }
+        self.preprocess = teacher_preprocess(found, config.preprocess, config.model)
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "model": self.config.model,
+            "arguments_sha256": digest_of(self.arguments),
+            "weights_sha256": weights_digest(self.model.state_dict()),
+        }
+
+    def _encode_image(self, image_BCHW: Tensor) -> Tensor:
+        return self.model.forward_head(self.model.forward_features(image_BCHW), pre_logits=True)
+
+    def _encode_logits(self, image_BCHW: Tensor) -> Tensor:
+        return self.model(image_BCHW)
+
+
+def find_weights(model: str, weights: str, root: Path | None) -> Path:
+    """Return the weights file that a recipe names.
+
+    Raises:
+        EdgeproofError: there is none, or the hub cannot be reached.
+    """
+    if weights == HUB:
+        known = timm.get_pretrained_cfg(model) or PretrainedCfg()
+        if not known.hf_hub_id:
+            raise UsageError(
+                f"timm has no weights of '{model}' on the hub", where=KEY, fix="name a local file"
+            )
+        published = Path(known.hf_hub_filename or WEIGHTS_FILE).with_suffix(".safetensors").name
+        return hub_file(known.hf_hub_id, [published.replace("open_clip_pytorch_", "open_clip_")], KEY)
+    path = resolve_path(weights, root)
+    path = path / WEIGHTS_FILE if path.is_dir() else path
+    if not path.exists():
+        raise DataError(f"{KEY}: the folder has no {WEIGHTS_FILE}", where=path.parent)
+    return path
+
+
+def card_of(weights: Path, model: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what the `config.json` beside a file says: preprocessing, and arguments of the model.
+
+    Raises:
+        UsageError: it is of another architecture.
+    """
+    card = weights.parent / CARD_FILE
+    if not card.is_file():
+        return {}, {}
+    plain = read_json(card)
+    architecture = str(plain.get("architecture", model)).split(".")[0]
+    if architecture != model.split(".")[0]:
+        raise UsageError(
+            f"{KEY}: the weights are of '{architecture}', the recipe's teacher is '{model}'",
+            where=card,
+            fix=f"set teacher.model: {architecture}",
+        )
+    settings = {**plain, **plain.get("pretrained_cfg", {})}
+    arguments = plain.get("model_args") or plain.get("create_model_kwargs") or {}
+    return (
+        {key: settings[key] for key in TOLD if key in settings},
+        {key: value for key, value in arguments.items() if key not in OURS},
+    )
+
+
+def load_model(name: str, weights: Path, told: dict[str, Any], arguments: dict[str, Any]) -> nn.Module:
+    """Return a timm model with the classifier of its weights, all tensors loaded.
+
+    Raises:
+        EdgeproofError: the file is no safetensors, is cut, or is of another model.
+        UsageError: timm does not accept the arguments.
+    """
+    state = read_weights(weights, KEY)
+    classes = count_classes(name, state)
+    overlay = {**told, "state_dict": dict(state), "num_classes": classes}
+    try:
+        model = timm.create_model(
+            name, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=classes, **arguments
+        )
+    except (TypeError, AssertionError) as error:
+        raise UsageError(f"timm cannot build '{name}': {error}", where="teacher.kwargs") from error
+    except (RuntimeError, KeyError) as error:
+        load_into(timm.create_model(name, num_classes=classes, **arguments), state, KEY, weights)
+        raise EdgeproofError(f"{KEY}: the weights are not of '{name}'", where=weights) from error
+    settings: Any = model.pretrained_cfg
+    settings.pop("state_dict", None)
+    return model
+
+
+def count_classes(name: str, state: dict[str, Tensor]) -> int:
+    """Return how many classes the weights of a timm model tell apart; 0 if they have no classifier."""
+    known = timm.get_pretrained_cfg(name) or PretrainedCfg()
+    names = known.classifier or ()
+    rows = [
+        len(state[f"{part}.weight"])
+        for part in ((names,) if isinstance(names, str) else names)
+        if f"{part}.weight" in state
+    ]
+    return rows[0] - (known.label_offset or 0) if rows else 0
