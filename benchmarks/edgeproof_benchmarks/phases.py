@@ -1,16 +1,16 @@
-"""Where the time goes: decode, preprocess, compute, head for one image; latency and rate by batch size."""
+"""Where the time of one image goes: decode, preprocess, compute, head; and what the result says of it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from edgeproof_benchmarks.latency import ROUNDS, Clock, Latency, interleave, sample, summarise, warm_up
+from edgeproof_benchmarks.latency import Clock, Latency, sample, summarise, warm_up
 from edgeproof_deploy.runtime.preprocess import Preprocess, open_image
 
 PHASES = ("decode", "preprocess", "compute", "head")
@@ -73,39 +73,6 @@ def measure_phases(
     return {
         name: summarise(trace, float(trace.sum()) / 1000, stable=stable) for name, trace in columns.items()
     }
-
-
-def by_batch(
-    forms: Mapping[str, tuple[Runs, np.ndarray]],
-    batches: Sequence[int],
-    *,
-    seconds: float,
-    warmup_seconds: float,
-    rounds: int = ROUNDS,
-) -> dict[str, dict[int, Latency]]:
-    """Time the bare sessions of several forms for each batch size, in alternating rounds.
-
-    Args:
-        forms: by name, a session that takes `image` (B, 3, H, W), and one real image (3, H, W), normalised as
-            that form wants it, which is repeated to fill a batch.
-        batches: batch sizes.
-        seconds: for how long each form at each batch size.
-        warmup_seconds: as in `latency.measure`.
-        rounds: as in `latency.interleave`.
-    """
-    found: dict[str, dict[int, Latency]] = {name: {} for name in forms}
-    for batch in batches:
-        calls = {name: batch_call(session, image, batch) for name, (session, image) in forms.items()}
-        timed = interleave(calls, seconds=seconds, warmup_seconds=warmup_seconds, rounds=rounds)
-        for name, latency in timed.items():
-            found[name][batch] = latency
-    return found
-
-
-def batch_call(session: Runs, image: np.ndarray, batch: int) -> Callable[[], Any]:
-    """Return a call that runs a batch of one image repeated."""
-    inputs = {"image": np.ascontiguousarray(np.repeat(image[None], batch, axis=0))}
-    return lambda: session.run(inputs)
 
 
 def images_per_second(latency: Latency, batch: int) -> float:

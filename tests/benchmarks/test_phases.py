@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgeproof_benchmarks.latency import summarise
-from edgeproof_benchmarks.phases import PHASES, by_batch, form_figures, images_per_second, measure_phases
+from edgeproof_benchmarks.phases import PHASES, form_figures, images_per_second, measure_phases
 from edgeproof_benchmarks.report_data import FormRow
 from edgeproof_deploy.runtime.preprocess import Preprocess
 from edgeproof_deploy.runtime.session import OnnxSession
@@ -40,24 +40,6 @@ def test_measure_phases__without_images(session: OnnxSession):
         measure_phases(
             [], preprocess=Preprocess(8, 8), session=session, head=len, seconds=0.01, warmup_seconds=0.01
         )
-
-
-def test_by_batch__runs_every_form_at_every_batch_size(session: OnnxSession):
-    shapes: dict[str, set[int]] = {"a": set(), "b": set()}
-
-    class Watched:
-        def __init__(self, name: str):
-            self.name = name
-
-        def run(self, inputs: dict[str, np.ndarray], /) -> dict[str, np.ndarray]:
-            shapes[self.name].add(len(inputs["image"]))
-            return session.run(inputs)
-
-    image = np.ones((3, 8, 8), dtype=np.float32)
-    forms = {name: (Watched(name), image) for name in shapes}
-    found = by_batch(forms, (1, 4), seconds=0.02, warmup_seconds=0.01, rounds=2)
-    assert {name: set(latencies) for name, latencies in found.items()} == shapes == {"a": {1, 4}, "b": {1, 4}}
-    assert all(len(found[name][batch].rounds_p50) == 2 for name in found for batch in (1, 4))
 
 
 def test_images_per_second__over_all_samples():

@@ -14,7 +14,7 @@ from edgeproof_benchmarks.confusion_chart import (
 )
 from edgeproof_benchmarks.formats import percent, plural
 from edgeproof_benchmarks.markup import Html, join, tag
-from edgeproof_benchmarks.report_data import Confusion, ReportData
+from edgeproof_benchmarks.report_data import Confusion, ReportData, named
 
 MOST_BARS = 60
 PAIRS = 12
@@ -31,7 +31,7 @@ def classes(data: ReportData) -> Html | None:
 def confusions(confusion: Confusion) -> Html:
     """Return the matrix, up to a hundred classes, and the list of what is mistaken for what."""
     count = len(confusion.labels)
-    form = f" of {confusion.form}" if confusion.form else ""
+    form = f" of {named(confusion.form)}" if confusion.form else ""
     said = f"Answers{form} on {plural(int(confusion.matrix.sum()), 'test image')}, {named_classes(count)}."
     matrix = None
     if count <= MOST_CLASSES:
