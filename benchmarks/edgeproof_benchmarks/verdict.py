@@ -60,7 +60,7 @@ def judge(rows: Sequence[FormRow], controls: Sequence[Control] = ()) -> Verdict:
         return Verdict(
             DO_NOT_SHIP, f"Do not ship {row.name}: {reasons}{more} failed; {figures}.", caveats, row
         )
-    if not any(gate.status == "pass" for gate in gates):
+    if not any(gate.status == "pass" for gate in row.gates):
         return Verdict(
             NOT_PROVEN, f"{row.name} is not proven: no gate was measured; {figures}.", caveats, row
         )
