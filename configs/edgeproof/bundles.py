@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from edgeproof_configs.errors import UsageError
@@ -31,3 +32,14 @@ def bundle_of(path: Path) -> Path:
     if not path.exists():
         raise UsageError("no such bundle: expected a folder or a .tar, or a run", where=path)
     raise UsageError(f"neither a bundle nor a run: it has no {MANIFEST}", where=path)
+
+
+def refuse_options(options: Mapping[str, object]) -> None:
+    """Refuse options of a recipe's stages, which would have no effect on a bundle.
+
+    Raises:
+        UsageError: one of them is given.
+    """
+    given = [name for name, value in options.items() if value]
+    if given:
+        raise UsageError(f"{given[0]} has no effect on a bundle", fix="leave it away, or name the recipe")

@@ -114,10 +114,14 @@ def stage_command(stage: str, text: str) -> Callable[..., int]:
         device: DeviceOption = None,
         strict: StrictOption = False,
     ) -> int:
-        from edgeproof import bundles, recipes
+        from edgeproof import recipes
+        from edgeproof.bundles import is_bundle, refuse_options
 
-        if stage in STAGES_ON_BUNDLES and bundles.is_bundle(Path(recipe)):
-            return getattr(bundles, stage)(Path(recipe))
+        if stage in STAGES_ON_BUNDLES and is_bundle(Path(recipe)):
+            from edgeproof import bundle_checks
+
+            refuse_options({"--run": run, "--set": overrides, "--device": device, "--strict": strict})
+            return getattr(bundle_checks, stage)(Path(recipe))
         return recipes.ship(recipe, overrides or [], run, None, stage, device, strict)
 
     command.__doc__ = text

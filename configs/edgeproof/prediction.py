@@ -10,7 +10,7 @@ from edgeproof.bundles import bundle_of
 from edgeproof_configs.errors import EdgeproofError, MissingPackageError, UsageError
 from edgeproof_deploy.runtime.__main__ import as_json, as_text, read_labels
 from edgeproof_deploy.runtime.errors import BundleError, LabelError, UnavailableError
-from edgeproof_deploy.runtime.predictor import Predictor
+from edgeproof_deploy.runtime.predictor import ENGINES, Predictor
 from edgeproof_deploy.runtime.preprocess import ImageError
 
 
@@ -42,7 +42,7 @@ def predict(
     broken: list[ImageError] = []
     try:
         chosen = read_labels(labels) if labels is not None else None
-        predictor = Predictor.open(bundle, engine)
+        predictor = open_predictor(place, bundle, engine)
         predictions = predictor.predict(list(images), top, chosen, broken=broken)
     except BundleError as error:
         raise EdgeproofError(str(error), where=bundle, fix="copy or make the bundle again") from error
@@ -57,3 +57,28 @@ def predict(
     for error in broken:
         print(f"error: {error}", file=sys.stderr)
     return 1 if broken else 0
+
+
+def open_predictor(place: Path, bundle: Path, engine: str) -> Predictor:
+    """Return a predictor that runs on an engine; those that need more than a bundle find it in the run.
+
+    Raises:
+        UsageError: there is no such engine, or a bundle alone does not hold what it runs.
+        MissingPackageError: it cannot run on this machine.
+    """
+    if engine in ENGINES:
+        return Predictor.open(bundle, engine)
+    from edgeproof_deploy.engine import make_engine
+
+    chosen = make_engine(engine)
+    reason = chosen.why_not_here()
+    if reason is not None:
+        raise MissingPackageError(f"engine {engine}: {reason}", fix="see `edgeproof ls engines`")
+    student = place / "train"
+    if not student.is_dir():
+        raise UsageError(
+            f"engine {engine} runs the student itself, which no bundle holds: name its run", where=place
+        )
+    base = Predictor.open(bundle)
+    base.close()
+    return Predictor(base.bundle, base.preprocess, chosen.open(student), base.head)
