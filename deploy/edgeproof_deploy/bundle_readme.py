@@ -60,8 +60,8 @@ It is no signature.
 ## Run it without edgeproof
 
 1. Decode the image to 8-bit RGB, turned as its EXIF orientation says, transparency on white.
-2. Resize the short side to {preprocess.resize_size} pixels ({preprocess.interpolation}, antialiased, as Pillow
-   does it), then cut {side} x {side} from the centre.
+2. Resize the short side to {preprocess.resize_size} pixels ({preprocess.interpolation}, antialiased, as
+   Pillow does it), then cut {side} x {side} from the centre.
 3. `(pixel / 255 - mean) / std` with mean {mean} and std {std}: `image`, float32 (batch, 3, {side}, {side}).
 4. Run `model.onnx`; divide `embedding` by its length.
 5. `softmax(logit_scale * embedding @ weight.T)` are the probabilities of the labels.

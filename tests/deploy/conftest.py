@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
+from edgeproof_configs.files import read_json, write_json
+from edgeproof_deploy.bundle import BundleParts, write_bundle
 from edgeproof_deploy.export import export_onnx
+from edgeproof_deploy.runtime.bundle import MANIFEST, manifest_digest
+from edgeproof_train.heads.zero_shot import ZeroShotHead
 from edgeproof_train.student import Student
 from edgeproof_train.students.timm import TimmStudent
 
@@ -59,6 +65,61 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         files.append(folder / f"photo {number}.png")
         coarse.resize((40 + number, 48 - number), Image.Resampling.BICUBIC).save(files[-1])
     return files
+
+
+@pytest.fixture(scope="session")
+def head() -> ZeroShotHead:
+    """Six labels with text embeddings of their own."""
+    rows = np.random.default_rng(9).standard_normal((6, WIDTH))
+    labels = ("red cube", "blue cone", "ball", "käse", "a, b", "ring")
+    return ZeroShotHead(ZeroShotHead.Config(), labels, rows.astype(np.float32), logit_scale=20.0)
+
+
+@pytest.fixture(scope="session")
+def parts(
+    onnx_file: Path, student: Student, head: ZeroShotHead, tmp_path_factory: pytest.TempPathFactory
+) -> BundleParts:
+    """What a bundle is made from; the plan is a stand-in, since it is never loaded."""
+    folder = tmp_path_factory.mktemp("parts")
+    head.save(folder)
+    write_json(folder / "parity.json", {"schema_version": 1, "pairs": []})
+    (folder / "report.html").write_text("<html>report</html>")
+    plan, sidecar = folder / "tensorrt_rtx-fp32-sm86.engine", folder / "tensorrt_rtx-fp32-sm86.json"
+    plan.write_bytes(bytes(range(256)) * 40)
+    write_json(sidecar, {"engine": "tensorrt_rtx", "run": "built, not run here"})
+    return BundleParts(
+        name="tiny",
+        model=onnx_file,
+        head=folder,
+        preprocess=student.preprocess,
+        parity=folder / "parity.json",
+        report=folder / "report.html",
+        engines=[plan, sidecar],
+        facts={"verdict": "Ship it.", "recipe": {"name": "tiny"}},
+    )
+
+
+@pytest.fixture(scope="session")
+def bundle(parts: BundleParts, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle as a folder, with its tar beside it. Tests that change it work on a copy."""
+    folder = tmp_path_factory.mktemp("bundles") / "tiny"
+    write_bundle(folder, parts, tar=folder.with_suffix(".tar"))
+    return folder
+
+
+@pytest.fixture
+def rewritten(bundle: Path, tmp_path: Path) -> Callable[[str, bytes], Path]:
+    """Return a copy of the bundle with other bytes in a file and a manifest that fits them."""
+
+    def rewrite(name: str, content: bytes) -> Path:
+        folder = Path(shutil.copytree(bundle, tmp_path / "rewritten"))
+        (folder / name).write_bytes(content)
+        manifest = read_json(folder / MANIFEST)
+        manifest["files"][name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        write_json(folder / MANIFEST, manifest | {"manifest_sha256": manifest_digest(manifest)})
+        return folder
+
+    return rewrite
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
 LARGEST_MANIFEST_BYTES = 64_000_000
 ENGINES_FOLDER = "engines"
+LARGE_PLAN_BYTES = 32_000_000
 
 
 class Files(ABC):
@@ -177,18 +178,20 @@ class Bundle:
         except ValueError as error:
             raise BundleError(name, f"is not JSON: {error}") from error
 
-    def verify(self, *, engines: bool = True) -> int:
+    def verify(self, *, large_plans: bool = True) -> int:
         """Compare the sha256 of every file that was not read yet and return how many bytes that took.
 
         Args:
-            engines: also the engine plans; they are large, and one that is not used need not be read.
+            large_plans: also engine plans above `LARGE_PLAN_BYTES`. Who does not run one can leave it out:
+                its size was compared, and reading it would take longer than a prediction.
 
         Raises:
             BundleError: a file was changed.
         """
         count = 0
-        for name in self.listed:
-            if name not in self._checked and (engines or not name.startswith(f"{ENGINES_FOLDER}/")):
+        for name, entry in self.listed.items():
+            is_large_plan = name.startswith(f"{ENGINES_FOLDER}/") and entry["size"] > LARGE_PLAN_BYTES
+            if name not in self._checked and (large_plans or not is_large_plan):
                 count += len(self.read(name))
         return count
 

@@ -63,7 +63,7 @@ class Predictor:
         head = read_head(bundle)
         session = OnnxSession(bundle.read(MODEL_FILE), device=device, threads=threads, name=MODEL_FILE)
         _check_shapes(session, preprocess, head)
-        bundle.verify(engines=False)
+        bundle.verify(large_plans=False)
         return cls(bundle, preprocess, session, head)
 
     def predict(

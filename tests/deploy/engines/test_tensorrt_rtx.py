@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from edgeproof_configs.errors import EdgeproofError, MissingPackageError
+from edgeproof_deploy.engine import BuildOptions, make_engine
+from edgeproof_deploy.engines.tensorrt_rtx import why_no_cuda
+
+pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
+
+
+def one_node(path: Path, operator: str) -> Path:
+    """Write a valid ONNX file with one operator on (batch, 4)."""
+    value = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4])
+        for name in ("image", "embedding")
+    ]
+    graph = helper.make_graph(
+        [helper.make_node(operator, ["image"], ["embedding"], "odd")], "g", value[:1], value[1:]
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    return path
+
+
+def test_build__a_plan_for_another_machine_with_its_sidecar(onnx_file: Path, tmp_path: Path) -> None:
+    engine = make_engine("tensorrt_rtx")
+    plan = engine.build(onnx_file, tmp_path, BuildOptions(batch=(2, 1, 8)))
+    assert plan.name == "tensorrt_rtx-fp32-sm86.engine"
+    assert plan.stat().st_size > 100_000
+    sidecar = json.loads(plan.with_suffix(".json").read_text())
+    assert sidecar["engine"] == "tensorrt_rtx"
+    assert sidecar["precision"] == "fp32"
+    assert sidecar["tf32"] is False
+    assert sidecar["compute_capability"] == "8.6"
+    assert sidecar["onnx_sha256"] == hashlib.sha256(onnx_file.read_bytes()).hexdigest()
+    assert sidecar["plan_sha256"] == hashlib.sha256(plan.read_bytes()).hexdigest()
+    shapes = {bound: [size, 3, 32, 32] for bound, size in (("min", 1), ("opt", 2), ("max", 8))}
+    assert sidecar["profile"] == {"image": shapes}
+    assert sidecar["outputs"] == ["embedding"]
+    assert sidecar["run"] == "built, not run here"
+    assert sidecar["versions"]["tensorrt_rtx"][0].isdigit()
+    assert engine.files(plan) == [plan, plan.with_suffix(".json")]
+
+
+def test_build__every_capability_of_the_recipe(onnx_file: Path, tmp_path: Path) -> None:
+    for capability in ("8.0", "8.9", "12.0"):
+        options = BuildOptions(compute_capability=capability)
+        plan = make_engine("tensorrt_rtx").build(onnx_file, tmp_path, options)
+        assert plan.name.endswith(f"sm{capability.replace('.', '')}.engine")
+
+
+def test_build__the_first_complaint_of_the_parser_is_reported(tmp_path: Path) -> None:
+    model = one_node(tmp_path / "odd.onnx", "Det2")
+    with pytest.raises(EdgeproofError, match=r"cannot be parsed as a TensorRT plan: Det2 'odd'") as caught:
+        make_engine("tensorrt_rtx").build(model, tmp_path / "out", BuildOptions())
+    assert caught.value.where == str(model)
+    assert not (tmp_path / "out").exists()
+
+
+def test_build__a_damaged_file(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"\x00\x01 no model")
+    with pytest.raises(EdgeproofError, match="cannot be parsed as a TensorRT plan: "):
+        make_engine("tensorrt_rtx").build(broken, tmp_path / "out", BuildOptions())
+
+
+def test_open__says_why_it_does_not_run_here(tmp_path: Path) -> None:
+    engine = make_engine("tensorrt_rtx")
+    assert not engine.runs_here
+    assert engine.status == "built, not run here"
+    with pytest.raises(MissingPackageError, match="cannot be run here: ") as caught:
+        engine.open(tmp_path / "x.engine")
+    assert caught.value.exit_code == 5
+    if why_no_cuda():
+        assert str(why_no_cuda()) in str(caught.value)
