@@ -1,7 +1,7 @@
-"""Any image model of timm (github.com/huggingface/pytorch-image-models); its pooled features are the embedding.
+"""Any image model of timm (github.com/huggingface/pytorch-image-models), its pooled features as embedding.
 
-Weights are safetensors only: timm's own by name from the hub, or a local file or folder. A `config.json` beside
-a local file (timm's and the hub's layout) says how images are preprocessed and what the model was created with.
+Weights are safetensors only: timm's own by name from the hub, or a local file or folder. A `config.json`
+beside a local file (timm's and the hub's layout) says how images are preprocessed and how the model was made.
 The classifier of the weights, if they have one, gives logits; the embedding is what stands before it.
 """
 
