@@ -68,7 +68,7 @@ def _open(path: Path) -> Any:
 
 
 def _noise(count: int, side: int) -> np.ndarray:
-    """Return images of noise, uint8 (N, side, side, 3); a dense network takes as long for them as for photos."""
+    """Return images of noise, uint8 (N, side, side, 3); they take as long as photos."""
     return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
 
 

@@ -12,25 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from edgeproof.__main__ import QUIET, main
 from edgeproof_configs import __version__
 from edgeproof_configs.recipe_files import recipe_path
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def edgeproof(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Return a function that runs a command line here and gives its exit code, stdout and stderr."""
-    for name, value in QUIET.items():
-        monkeypatch.setenv(name, value)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 def test_help__names_the_commands(edgeproof: Run) -> None:

@@ -1,16 +1,9 @@
 from __future__ import annotations
 
-from typing import Literal
-
 import pytest
 
 from edgeproof_configs.errors import UsageError
 from edgeproof_configs.registry import GROUPS, build, component_class, discover, kind_of, register
-from edgeproof_configs.schema import DataConfig
-
-
-class Config(DataConfig):
-    kind: Literal["image_folder"] = "image_folder"
 
 
 @pytest.mark.parametrize("group", list(GROUPS))
@@ -24,8 +17,8 @@ def test_discover__every_component_is_described_and_constructible(group: str) ->
 
 
 def test_register__a_taken_kind_is_refused() -> None:
-    discover("data")
-    another = type("Another", (), {"Config": Config})
+    taken = discover("data")["image_folder"].__dict__["Config"]
+    another = type("Another", (), {"Config": taken})
     with pytest.raises(ValueError, match="'image_folder' is registered by"):
         register("data")(another)
 
