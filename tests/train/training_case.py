@@ -1,18 +1,18 @@
 """A training small enough for tests: 24 random images in memory, a teacher that is a fixed random map.
 
-`python training_case.py FOLDER SETTINGS-AS-JSON` trains in a process of its own, which a test can kill. It writes its
-rows to FOLDER/rows.jsonl.
+`python training_case.py FOLDER SETTINGS-AS-JSON` trains in a process of its own, or in several under
+`torchrun`. Rows of figures go to FOLDER/rows.jsonl.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -66,7 +66,7 @@ class MemorySupervision:
         self.rows = tensors()[2]
 
     def __call__(self, batch: Batch) -> ModelOutputs:
-        return ModelOutputs(embedding=self.rows[batch["index"]])
+        return ModelOutputs(embedding=self.rows[batch["index"]].to(batch["image"].device))
 
 
 def text() -> Tensor:
@@ -94,18 +94,31 @@ def evaluate(student: Student) -> dict[str, float]:
     images, _, teacher = tensors()
     assert not student.training
     with torch.no_grad():
-        embedding = student(images).embedding
+        embedding = student(images.to(next(student.parameters()).device)).embedding.cpu()
     return {"cosine_mean": float(torch.cosine_similarity(embedding, teacher).mean())}
 
 
 def run(
-    folder: Path, terms: Sequence[dict[str, Any]] = TERMS, batch_size: int = 4, **settings: Any
+    folder: Path,
+    terms: Sequence[dict[str, Any]] = TERMS,
+    *,
+    model: dict[str, Any] | None = None,
+    task: DistillTask | None = None,
+    supervision: Any = None,
+    loader: Any = None,
+    score: Any = evaluate,
+    log: bool = True,
+    device: str = "cpu",
+    **settings: Any,
 ) -> TrainResult:
-    """Train in this process; rows go to `rows.jsonl`."""
-    plain = {"epochs": 3, "batch_size": batch_size, "lr": 0.01, "ema": True, "checkpoint_every_steps": 2}
+    """Train in this process; rows go to `rows.jsonl` unless `log` is off."""
+    plain = {"epochs": 3, "batch_size": 4, "lr": 0.01, "ema": True, "checkpoint_every_steps": 2}
     config = TrainConfig.model_validate(plain | settings)
     folder.mkdir(parents=True, exist_ok=True)
     rows = folder / "rows.jsonl"
+    task = task or make_task(terms, **(model or {}))
+    task.supervision = supervision or task.supervision
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
     def report(row: dict[str, Any]) -> None:
         with rows.open("a", encoding="utf-8") as handle:
@@ -115,16 +128,16 @@ def run(
         kept = [row for row in read_rows(folder) if row["step"] <= step]
         rows.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
 
+    logging: dict[str, Any] = {"report": report, "rewind": rewind} if log else {}
     return train(
-        make_task(terms),
-        MemoryLoader(batch_size),
+        task,
+        loader or MemoryLoader(config.batch_size, rank, world),
         config=config,
         folder=folder,
-        device="cpu",
-        evaluate=evaluate,
+        device=device,
+        evaluate=score,
         select="cosine_mean",
-        report=report,
-        rewind=rewind,
+        **logging,
     )
 
 
@@ -137,6 +150,4 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    np.random.seed(0)
-    result = run(Path(sys.argv[1]), **json.loads(sys.argv[2] if len(sys.argv) > 2 else "{}"))
-    print(json.dumps({"best_epoch": result.best_epoch, "steps": result.steps}))
+    run(Path(sys.argv[1]), **json.loads(sys.argv[2]))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from edgeproof_configs.errors import EdgeproofError
+from edgeproof_configs.files import explain_os_errors
 
 Row = dict[str, Any]
 Report = Callable[[Row], None]
@@ -166,14 +167,16 @@ class Journal:
         if self._report is None or self._events is None:
             return
         self._report(row)
-        for name, value in scalars(row):
-            self._events.add_scalar(name, value, row["step"])
-        self._events.flush()
+        with explain_os_errors(self.folder):
+            for name, value in scalars(row):
+                self._events.add_scalar(name, value, row["step"])
+            self._events.flush()
 
     def close(self) -> None:
         """Close the TensorBoard file."""
         if self._events is not None:
-            self._events.close()
+            with explain_os_errors(self.folder):
+                self._events.close()
 
     def _check(self, epoch: int, step: int, figures: Sequence[float]) -> None:
         for name, value in zip([*self.weights, GRADIENT], figures, strict=False):
@@ -202,4 +205,5 @@ def events_writer(folder: Path, start_step: int) -> Any:
     """Return a TensorBoard writer whose viewers drop what an interrupted attempt wrote after `start_step`."""
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(folder / "events"), purge_step=start_step + 1 if start_step else None)
+    with explain_os_errors(folder):
+        return SummaryWriter(str(folder / "events"), purge_step=start_step + 1 if start_step else None)

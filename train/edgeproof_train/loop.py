@@ -23,7 +23,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from edgeproof_configs.errors import UsageError
-from edgeproof_configs.files import digest_of, explain_os_errors, read_json, write_bytes, write_json
+from edgeproof_configs.files import digest_of, read_json, write_bytes, write_json
 from edgeproof_configs.progress import Progress, progress
 from edgeproof_configs.schema import TrainConfig
 from edgeproof_train.checkpoint import remove_checkpoints
@@ -179,16 +179,15 @@ class Training:
         self.model, self.optimizer = self.accelerator.prepare(self.task, self.optimizer)
         if self.accelerator.scaler is not None and self.scaler_state:
             self.accelerator.scaler.load_state_dict(self.scaler_state)
-        with explain_os_errors(self.folder):
-            self.journal = Journal(
-                self.task.weights,
-                self.folder,
-                self.report if self.main else None,
-                self._mean,
-                self.at.sums,
-                self.at.step,
-                read_each_step=self.accelerator.device.type == "cpu",
-            )
+        self.journal = Journal(
+            self.task.weights,
+            self.folder,
+            self.report if self.main else None,
+            self._mean,
+            self.at.sums,
+            self.at.step,
+            read_each_step=self.accelerator.device.type == "cpu",
+        )
         try:
             with progress(label, self.total_steps - self.at.step, "steps") as shown:
                 while self.at.epoch < self.config.epochs:
