@@ -95,6 +95,7 @@ class TrainConfig(Config):
     accumulate: PositiveInt = 1
     clip_grad_norm: PositiveFloat | None = 1.0
     ema: bool | Annotated[float, Field(gt=0, lt=1)] = False
+    freeze: tuple[str, ...] = ()
     freeze_batch_norm: bool = False
     channels_last: bool = True
     compile: bool = False

@@ -28,6 +28,7 @@ from edgeproof_configs.progress import Progress, progress
 from edgeproof_configs.schema import TrainConfig
 from edgeproof_train.checkpoint import remove_checkpoints
 from edgeproof_train.ema import Ema
+from edgeproof_train.freeze import frozen_parts, rest
 from edgeproof_train.journal import Journal, Report, Row
 from edgeproof_train.memory import explain_out_of_memory
 from edgeproof_train.optim import learning_rate_scale, make_optimizer, set_learning_rate
@@ -149,6 +150,7 @@ class Training:
         if config.channels_last:
             # torch's own annotation of `to` knows no call with a layout alone.
             task.student.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.frozen = frozen_parts(task.student, config.freeze)
         self.optimizer: Any = make_optimizer(task, config)
         self.ema = Ema(task, None if config.ema is True else config.ema) if config.ema else None
         self.changing = Trained(task, self.optimizer, self.ema)
@@ -201,6 +203,7 @@ class Training:
 
     def _epoch(self, shown: Progress) -> None:
         train_mode(self.task, self.config)
+        rest(self.frozen)
         self.journal.start_clock()
         batches = self.loader.epoch(self.at.epoch, start_step=self.at.batch)
         every = self.config.checkpoint_every_steps
