@@ -15,7 +15,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"max_content_width": 100},
 )
-data_app = typer.Typer(help="Look at a data set before training on it.", rich_markup_mode=None)
+data_app = typer.Typer(rich_markup_mode=None)
 
 RecipeArgument = Annotated[
     str,
@@ -223,6 +223,29 @@ def doctor(as_json: JsonOption = False) -> int:
     findings = examine()
     print(render(findings, as_json))
     return 1 if failed(findings) else 0
+
+
+@data_app.callback()
+def data_root() -> None:
+    """Look at a data set before training on it."""
+
+
+@data_app.command("check")
+def data_check(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of images.")],
+    smallest: Annotated[
+        int, typer.Option(min=1, metavar="PX", help="Shorter side that an image must have.")
+    ] = 16,
+    near: Annotated[bool, typer.Option("--near", help="Look for images that look the same, too.")] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Find corrupt, empty, tiny and duplicate images.
+
+    The exit code is 1 if there are any.
+    """
+    from edgeproof.data_check import check
+
+    return check(folder, smallest_side=smallest, near=near, as_json=as_json)
 
 
 app.add_typer(data_app, name="data")

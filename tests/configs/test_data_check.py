@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgeproof.data_check import parts_of
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def folder(photos: Path, tmp_path: Path) -> Path:
+    """Return a copy of the pictures with a cut one, an empty one, and one of train in test."""
+    root = tmp_path / "photos"
+    shutil.copytree(photos, root)
+    cut = root / "train" / "red" / "1.png"
+    cut.write_bytes(cut.read_bytes()[:100])
+    (root / "train" / "red" / "2.png").write_bytes(b"")
+    shutil.copy(root / "train" / "blue" / "0.png", root / "test" / "blue" / "copy.png")
+    return root
+
+
+def test_check__names_what_is_wrong(folder: Path, edgeproof: Run) -> None:
+    code, out, err = edgeproof("data", "check", folder)
+    assert (code, err) == (1, "")
+    assert "1 corrupt: train/red/1.png" in out
+    assert "1 empty: train/red/2.png" in out
+    assert "test/blue/copy.png" in out
+
+
+def test_check__json_tells_leaks_between_parts(folder: Path, edgeproof: Run) -> None:
+    code, out, _ = edgeproof("data", "check", folder, "--json")
+    found = json.loads(out)
+    assert code == 1
+    assert found["counts"]["checked"] == 34
+    assert [sorted(group) for group in found["leaks"]] == [["test/blue/copy.png", "train/blue/0.png"]]
+
+
+def test_check__nothing_wrong(photos: Path, edgeproof: Run) -> None:
+    assert edgeproof("data", "check", photos) == (0, "33 images checked, 33 good\n", "")
+
+
+def test_check__smallest_side(photos: Path, edgeproof: Run) -> None:
+    code, out, _ = edgeproof("data", "check", photos, "--smallest", 33)
+    assert code == 1
+    assert "33 too small" in out
+
+
+def test_check__a_folder_without_images(tmp_path: Path, edgeproof: Run) -> None:
+    code, _, err = edgeproof("data", "check", tmp_path)
+    assert code == 1
+    assert "this folder holds no image" in err
+
+
+def test_parts_of__a_folder_without_parts(photos: Path) -> None:
+    assert list(parts_of(photos / "train")) == [""]
+    assert set(parts_of(photos)) == {"train", "test"}
