@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from edgeproof.processes import Processes
 from edgeproof.stages import ORDER, Stage, chain_of, first_stage_touched, inputs_digest
 from edgeproof_configs.errors import GateError, LatencyGateError, UsageError, did_you_mean
 from edgeproof_configs.files import FileTable, digest_of, explain_os_errors, read_json, write_json, write_text
@@ -67,16 +69,19 @@ def ship(
         if name is not None and name not in ORDER:
             raise UsageError(f"unknown stage '{name}'.{did_you_mean(name, ORDER)} Stages: {', '.join(ORDER)}")
     shipment = open_shipment(recipe, overrides, run, start)
-    with shipment.run.lock():
-        settle(shipment, start)
+    processes = Processes.here()
+    with shipment.run.lock() if processes.first else nullcontext(), processes.joined():
+        if processes.first:
+            settle(shipment, start)
         stages = chain_of(shipment.plain)
         if until is not None:
             wanted = needed_for(until, stages)
             stages = [stage for stage in stages if stage.name in wanted]
-        ran = run_stages(shipment, stages, start, device, strict)
-        shipment.files.save()
-        say_end(shipment, until, ran)
-        raise_gates(shipment.run, strict)
+        ran = run_stages(shipment, stages, start, device, strict, processes)
+        if processes.first:
+            shipment.files.save()
+            say_end(shipment, until, ran)
+            raise_gates(shipment.run, strict)
     return 0
 
 
@@ -144,18 +149,26 @@ def refuse_other_settings(
 
 
 def run_stages(
-    shipment: Shipment, stages: list[Stage], start: str | None, device: str | None, strict: bool
+    shipment: Shipment,
+    stages: list[Stage],
+    start: str | None,
+    device: str | None,
+    strict: bool,
+    processes: Processes,
 ) -> int:
     """Run what is not up to date and return how many stages ran."""
-    data_digest = digest_of_data(shipment)
+    data_digest = digest_of_data(shipment) if processes.first else ""
     width = max(len(stage.name) for stage in stages)
     context: StageContext | None = None
     ran = 0
     for stage in stages:
         redo = start is not None and ORDER.index(stage.name) >= ORDER.index(start)
-        digest = inputs_digest(stage, shipment.plain, shipment.run, shipment.files, data_digest)
-        record = shipment.run.record(stage.name)
-        if record and not redo and record.inputs == digest and record.intact(shipment.run.stage(stage.name)):
+        digest, done = "", False
+        if processes.first:
+            digest = inputs_digest(stage, shipment.plain, shipment.run, shipment.files, data_digest)
+            done = not redo and up_to_date(shipment.run, stage.name, digest)
+        done = processes.share(done)
+        if done:
             say(f"{stage.name:<{width}}  up to date")
             continue
         if stage.name == "bundle":
@@ -163,7 +176,13 @@ def run_stages(
         if context is None:
             chosen = choose_device(device)
             context = StageContext(shipment.validated(), shipment.run, chosen, strict, shipment.files)
+        if not processes.first:
+            processes.share(None)
+            if stage.parallel:
+                stage.run(context)
+            continue
         start_over_if_changed(shipment.run, stage.name, digest, redo)
+        processes.share(None)
         began = time.monotonic()
         outcome = stage.run(context)
         seconds = time.monotonic() - began
@@ -171,6 +190,12 @@ def run_stages(
         say(f"{stage.name:<{width}}  {seconds:6.1f} s  {outcome.summary}".rstrip())
         ran += 1
     return ran
+
+
+def up_to_date(run: RunDir, stage: str, digest: str) -> bool:
+    """Whether a stage has finished with these inputs and its outputs are as it left them."""
+    record = run.record(stage)
+    return record is not None and record.inputs == digest and record.intact(run.stage(stage))
 
 
 def start_over_if_changed(run: RunDir, stage: str, digest: str, redo: bool) -> None:
@@ -262,8 +287,9 @@ def value_at(plain: Any, key: str) -> Any:
 
 
 def say(line: str) -> None:
-    """Print a line of the run's log."""
-    print(line, flush=True)
+    """Print a line of the run's log, on the first process."""
+    if Processes.here().first:
+        print(line, flush=True)
 
 
 def say_end(shipment: Shipment, until: str | None, ran: int) -> None:

@@ -26,6 +26,7 @@ class Stage:
         function: `package.module:function`, imported when the stage runs.
         keys: the parts of the recipe that it reads.
         needs: the stages whose outputs it reads.
+        parallel: whether all processes of a `torchrun` work on it; else the first does it alone.
         applies: whether the recipe has this stage at all.
     """
 
@@ -33,6 +34,7 @@ class Stage:
     function: str
     keys: tuple[str, ...]
     needs: tuple[str, ...] = ()
+    parallel: bool = False
     applies: Callable[[Plain], bool] = lambda plain: True
 
     def run(self, context: StageContext) -> StageOutcome:
@@ -48,12 +50,19 @@ CHAIN = (
         ("data", "teacher"),
         applies=lambda plain: plain["teacher"]["kind"] in TRAINED_IN_PLACE,
     ),
-    Stage("embed", "edgeproof_train.stages:embed_stage", ("data", "teacher", "head", "losses"), ("teacher",)),
+    Stage(
+        "embed",
+        "edgeproof_train.stages:embed_stage",
+        ("data", "teacher", "head", "losses"),
+        ("teacher",),
+        parallel=True,
+    ),
     Stage(
         "baseline",
         "edgeproof_train.stages:baseline_stage",
         ("data", "student", "train", "head", "baseline"),
         ("embed",),
+        parallel=True,
         applies=lambda plain: plain["baseline"] is not None,
     ),
     Stage(
@@ -61,6 +70,7 @@ CHAIN = (
         "edgeproof_train.stages:train_stage",
         ("data", "teacher", "student", "losses", "train", "head"),
         ("embed",),
+        parallel=True,
     ),
     Stage("head", "edgeproof_train.stages:head_stage", ("head",), ("embed", "train")),
     Stage("export", "edgeproof_deploy.stages:export_stage", ("deploy",), ("train",)),

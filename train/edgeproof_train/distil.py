@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,9 @@ from edgeproof_train.students.timm import DEFAULT_RIDGE, init_least_squares
 from edgeproof_train.supervision import CachedSupervision, LiveSupervision, Supervision
 from edgeproof_train.task import DistillTask
 from edgeproof_train.teacher import supply
+
+PIXELS = "pixels"
+"""Where the embed stage's folder keeps decoded training images; made by whichever training comes first."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,9 @@ def fit(
         batch_size=config.batch_size,
         seed=config.seed,
         workers=config.workers,
-        pixel_folder=context.folder("embed") / "pixels",
+        rank=int(os.environ.get("RANK", "0")),
+        world=int(os.environ.get("WORLD_SIZE", "1")),
+        pixel_folder=context.folder("embed") / PIXELS,
     )
     result: TrainResult = train(
         task,

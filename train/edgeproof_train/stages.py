@@ -9,7 +9,7 @@ from edgeproof_configs.registry import component_class
 from edgeproof_configs.schema import Recipe
 from edgeproof_configs.stage import StageContext, StageOutcome
 from edgeproof_data.sets import SPLITS, DataSource
-from edgeproof_train.distil import distil, teacher_metrics, train_on_labels
+from edgeproof_train.distil import PIXELS, distil, teacher_metrics, train_on_labels
 from edgeproof_train.embed import embed_split, verify_cache
 from edgeproof_train.run_data import RunData, bank_name
 from edgeproof_train.teacher import Teacher, supply
@@ -63,7 +63,12 @@ def embed_stage(context: StageContext) -> StageOutcome:
     metrics |= {"teacher": data.teacher.identity(), "val": teacher_metrics(data, "val")}
     skipped = f", {len(corrupt)} unreadable ones left out (embed/corrupt.csv)" if corrupt else ""
     summary = f"{sum(counts.values())} images, {data.teacher.embedding_dim}-d teacher embeddings{skipped}"
-    outputs = [file for file in folder.rglob("*") if file.is_file() and file.name != "stage.json"]
+    kept = ("stage.json", "started.json")
+    outputs = [
+        file
+        for file in folder.rglob("*")
+        if file.is_file() and file.name not in kept and folder / PIXELS not in file.parents
+    ]
     return StageOutcome(outputs, metrics, summary)
 
 

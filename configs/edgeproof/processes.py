@@ -1,0 +1,57 @@
+"""The processes of one `torchrun`: the first decides and writes, the others help where work can be shared."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+LONGEST_STAGE = timedelta(days=14)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that `torchrun` started; alone where there was no `torchrun`."""
+
+    rank: int
+    world: int
+
+    @classmethod
+    def here(cls) -> Processes:
+        """Return what the environment says."""
+        return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that decides and writes."""
+        return self.rank == 0
+
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """Connect the processes for the length of a block."""
+        if self.world == 1:
+            yield
+            return
+        import torch
+        from torch import distributed
+
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        distributed.init_process_group(backend, timeout=LONGEST_STAGE)
+        try:
+            yield
+        finally:
+            distributed.destroy_process_group()
+
+    def share(self, value: T) -> T:
+        """Return the first process's value on all of them; they wait for each other here."""
+        if self.world == 1:
+            return value
+        from torch import distributed
+
+        box = [value]
+        distributed.broadcast_object_list(box, src=0)
+        return box[0]
