@@ -1,0 +1,75 @@
+"""Finding pictures that look the same: perceptual hashes that differ in few bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from edgeproof_configs.errors import MissingPackageError
+
+Hashes = NDArray[np.uint64]
+MOST_DIFFERENT_BITS = 6
+HASH_BITS = 64
+ROWS_AT_ONCE = 1024
+ONES = np.array([value.bit_count() for value in range(256)], np.uint8)
+
+
+def perceptual_hash(image: Image.Image) -> int:
+    """Return the 64-bit DCT hash of a picture.
+
+    Raises:
+        MissingPackageError: `imagehash` is not installed.
+    """
+    try:
+        from imagehash import phash
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(
+            f"package '{error.name}' is needed to find near duplicates", fix="pip install 'edgeproof[data]'"
+        ) from error
+    return int(str(phash(image)), 16)
+
+
+def near_groups(hashes: Hashes, most_different_bits: int = MOST_DIFFERENT_BITS) -> list[list[int]]:
+    """Return groups of positions whose hashes are linked by differences of a few bits, largest group first.
+
+    Hashes that differ in at most k bits agree wholly in at least one of k + 1 bands of bits, so only pairs
+    that share a band are compared; none is missed.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    distinct, number = np.unique(hashes, return_inverse=True)
+    rows, columns = (
+        np.concatenate(ends) for ends in zip(*_pairs(distinct, most_different_bits), strict=True)
+    )
+    links = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(len(distinct), len(distinct)))
+    component = connected_components(links, directed=False)[1][number]
+    order = np.argsort(component, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(component[order])) + 1)
+    return sorted(
+        (group.tolist() for group in groups if len(group) > 1), key=lambda group: (-len(group), group)
+    )
+
+
+def _pairs(hashes: Hashes, most: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield both ends of pairs of close hashes, block by block; the first block is empty."""
+    nothing = np.zeros(0, np.int64)
+    yield nothing, nothing
+    edges = np.linspace(0, HASH_BITS, most + 2).round().astype(int)
+    for low, high in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        band = (hashes >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
+        order = np.argsort(band, kind="stable")
+        for members in np.split(order, np.flatnonzero(np.diff(band[order])) + 1):
+            for start in range(0, len(members) - 1, ROWS_AT_ONCE):
+                some = members[start : start + ROWS_AT_ONCE]
+                row, column = np.nonzero(_distance(hashes[some], hashes[members]) <= most)
+                yield some[row], members[column]
+
+
+def _distance(rows: Hashes, columns: Hashes) -> NDArray[np.uint8]:
+    """Return the number of different bits of each row and column."""
+    different = rows[:, None] ^ columns[None, :]
+    return ONES[different[..., None].view(np.uint8)].sum(axis=-1, dtype=np.uint8)
