@@ -73,21 +73,19 @@ class ScanReport:
         lines = [f"{counted(self.checked, 'image')} checked, {self.ok} good"]
         corrupt = [f"{path} ({reason})" for path, reason in self.corrupt]
         small = [f"{path} ({side} px)" for path, side in self.too_small]
+        groups, leaks = _equations(self.duplicates), _equations(self.leaks)
+        alike = _equations(self.near_duplicates or [])
         found = [
-            (corrupt, "corrupt", "they are left out of every run; restore or delete them"),
-            (self.empty, "empty", "they are left out of every run; restore or delete them"),
-            (small, "too small", "replace or delete them"),
-            (_equations(self.duplicates), "groups of identical files", "keep one of each"),
-            (
-                _equations(self.leaks),
-                "groups in several parts",
-                "remove them from train: test must be unseen",
-            ),
-            (_equations(self.near_duplicates or []), "groups that look the same", "look at them"),
+            (corrupt, f"{len(corrupt)} corrupt", "every run leaves them out; restore or delete them"),
+            (self.empty, f"{len(self.empty)} empty", "every run leaves them out; restore or delete them"),
+            (small, f"{len(small)} too small", "replace or delete them"),
+            (groups, f"{counted(len(groups), 'group')} of identical files", "keep one of each"),
+            (leaks, f"{counted(len(leaks), 'group')} in several parts", "remove them from train"),
+            (alike, f"{counted(len(alike), 'group')} that look the same", "look at them"),
         ]
         for items, what, advice in found:
             if items:
-                lines += [f"  {len(items)} {what}: {some_of(items)}", f"    {advice}"]
+                lines += [f"  {what}: {some_of(items)}", f"    {advice}"]
         return lines
 
 

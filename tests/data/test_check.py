@@ -106,7 +106,7 @@ def test_report__as_data_and_as_lines(photos: Path):
     assert lines[1].startswith("  4 corrupt: 05.jpg (is damaged")
     assert lines[1].endswith("and 1 more")
     assert "  1 empty: 02.jpg" in lines
-    assert "  1 groups of identical files: 33.jpg = 34.jpg = 35.jpg = … (6 files)" in lines
+    assert "  1 group of identical files: 33.jpg = 34.jpg = 35.jpg = … (6 files)" in lines
 
 
 def test_usable__leaves_out_what_cannot_be_read(photos: Path):
