@@ -8,12 +8,12 @@ FINISHES = {"matte": ("matte", "dull"), "glossy": ("glossy", "shiny"), "metal": 
 """Material -> the words that captions use for it."""
 
 PHRASINGS = (
-    "a photo of a {finish} {colour} {shape}",
+    "a photo of a {finish} {colour} {shape}.",
     "a {other_finish} {colour} {shape}",
-    "a photo of a {colour} {shape}",
+    "a photo of a {colour} {shape}.",
     "a {colour} {shape} on the ground",
     "something {colour}",
-    "a photo of a {shape}",
+    "a photo of a {shape}.",
     "a {finish} {shape}",
     "a {other_finish} {colour} object",
 )

@@ -75,8 +75,9 @@ def draw_solid(pair: Pair, material: str, random: Generator) -> Solid:
 
 def draw_view(tilt_degrees: float, random: Generator) -> View:
     """Draw a view of an object that leans at most `tilt_degrees` from upright."""
-    eye = _direction(random, 12, 50) * random.uniform(3.9, 5.2)
-    target = random.uniform(-0.25, 0.25, 3)
+    eye = _direction(random, 15, 45) * random.uniform(3.7, 4.5)
+    target = random.uniform(-0.15, 0.15, 3)
+    ground = _muted(random)
     return View(
         pose=_pose(random, tilt_degrees).astype(np.float32),
         eye=_column(eye),
@@ -84,7 +85,7 @@ def draw_view(tilt_degrees: float, random: Generator) -> View:
         light=_column(_direction(random, 30, 75)),
         lamp=_column(random.uniform(0.9, 1.6) * random.uniform(0.9, 1.0, 3)),
         sky=_muted(random),
-        ground=np.hstack([_muted(random), _muted(random)]),
+        ground=np.hstack([ground, ground * np.float32(random.uniform(0.7, 1))]),
         check_size=random.uniform(0.6, 2.5),
     )
 

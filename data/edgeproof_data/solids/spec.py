@@ -68,14 +68,14 @@ class SolidsSpec:
         ValueError: a count is below 1, or a size or an angle is out of range.
     """
 
-    image_size: int = 64
-    objects: int = 3
-    views: int = 10
+    image_size: int = 48
+    objects: int = 8
+    views: int = 8
     val_objects: int = 1
     val_views: int = 4
     test_objects: int = 2
-    test_views: int = 3
-    tilt_degrees: float = 40.0
+    test_views: int = 4
+    tilt_degrees: float = 30.0
     seed: int = 0
 
     def __post_init__(self) -> None:

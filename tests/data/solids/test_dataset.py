@@ -121,7 +121,9 @@ def test_objects_of__three_objects_of_a_class_have_all_materials():
     assert all(found == set(MATERIALS) for found in materials.values())
 
 
-def test_render_solids__a_place_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / "train").write_text("in the way")
-    with pytest.raises((EdgeproofError, FileExistsError, NotADirectoryError)):
+def test_render_solids__a_full_disk_is_said_in_words(tmp_path):
+    image = tmp_path / "train/red_sphere/obj000_v00.png"
+    image.parent.mkdir(parents=True)
+    image.symlink_to("/dev/full")
+    with pytest.raises(EdgeproofError, match="No space left"):
         render_solids(TINY, tmp_path, processes=1)

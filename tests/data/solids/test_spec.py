@@ -34,7 +34,7 @@ def test_digest__changes_with_every_field():
         SolidsSpec(seed=1),
         SolidsSpec(views=9),
         SolidsSpec(tilt_degrees=41.0),
-        SolidsSpec(image_size=48),
+        SolidsSpec(image_size=64),
     ]
     digests = {spec.digest() for spec in [SolidsSpec(), *changed]}
     assert len(digests) == 5
