@@ -14,8 +14,8 @@ from edgeproof_deploy.runtime.errors import BundleError, UnavailableError
 from edgeproof_deploy.runtime.predictor import Predictor
 
 BATCHES = (1, 8)
-SECONDS = 2.0
-WARMUP_SECONDS = 0.5
+SECONDS = 1.0
+WARMUP_SECONDS = 0.25
 
 
 def verify(path: Path) -> int:

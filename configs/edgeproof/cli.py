@@ -93,15 +93,17 @@ def ship(
 
     Finished stages whose inputs did not change are skipped, and an interrupted one goes on where it stopped.
     """
-    from edgeproof import recipes
+    if print_config or dry_run:
+        from edgeproof import recipes
 
-    if print_config:
-        print(recipes.resolved(recipe, overrides or []), end="")
+        if print_config:
+            print(recipes.resolved(recipe, overrides or []), end="")
+        if dry_run:
+            print(recipes.plan(recipe, overrides or [], run))
         return 0
-    if dry_run:
-        print(recipes.plan(recipe, overrides or [], run))
-        return 0
-    return recipes.ship(recipe, overrides or [], run, start, None, device, strict)
+    from edgeproof.ship import ship
+
+    return ship(recipe, overrides=overrides or [], run=run, start=start, device=device, strict=strict)
 
 
 def stage_command(stage: str, text: str) -> Callable[..., int]:
@@ -114,7 +116,6 @@ def stage_command(stage: str, text: str) -> Callable[..., int]:
         device: DeviceOption = None,
         strict: StrictOption = False,
     ) -> int:
-        from edgeproof import recipes
         from edgeproof.bundles import is_bundle, refuse_options
 
         if stage in STAGES_ON_BUNDLES and is_bundle(Path(recipe)):
@@ -122,7 +123,9 @@ def stage_command(stage: str, text: str) -> Callable[..., int]:
 
             refuse_options({"--run": run, "--set": overrides, "--device": device, "--strict": strict})
             return getattr(bundle_checks, stage)(Path(recipe))
-        return recipes.ship(recipe, overrides or [], run, None, stage, device, strict)
+        from edgeproof.ship import ship
+
+        return ship(recipe, overrides=overrides or [], run=run, until=stage, device=device, strict=strict)
 
     command.__doc__ = text
     return command

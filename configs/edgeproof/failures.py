@@ -58,7 +58,9 @@ def describe(error: BaseException) -> Failure:
         return _usage(error)
     if is_out_of_memory(error):
         explained = EdgeproofError(
-            "not enough memory", where=_first_line(error), fix="use a smaller batch or image size"
+            "not enough memory",
+            where=_first_line(error),
+            fix="free some, or choose a smaller train.batch_size, student.image_size or student.model",
         )
         return Failure(explained.lines(), explained.exit_code)
     if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in EXTRAS:
@@ -74,17 +76,6 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     return isinstance(error, RuntimeError) and any(words in text for words in OUT_OF_MEMORY_WORDS)
-
-
-def smaller_batch(error: BaseException, batch_size: int) -> EdgeproofError:
-    """Return the error that says which batch size to try when training ran out of memory."""
-    smaller = batch_size // 2
-    fix = f"--set train.batch_size={smaller}, and run the same command again"
-    if smaller == 0:
-        fix = "the batch is as small as it can be: choose a smaller student.image_size or student.model"
-    return EdgeproofError(
-        f"not enough memory with train.batch_size {batch_size}", where=_first_line(error), fix=fix
-    )
 
 
 def _usage(error: BaseException) -> Failure:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from tests.integration.tiny import make_data, make_recipe
 
 from edgeproof.__main__ import QUIET, main
 from edgeproof_configs.errors import RecipeError
@@ -58,49 +57,17 @@ def problems(small: Path) -> Callable[..., list[str]]:
     return load
 
 
-COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
-
-
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder of coloured pictures with stored image and text embeddings: 8-d, one axis a colour."""
-    root = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    paths, rows = [], []
-    for part, count in (("train", 8), ("test", 3)):
-        for axis, (name, colour) in enumerate(COLOURS.items()):
-            for number in range(count):
-                path = f"{part}/{name}/{number}.png"
-                pixels = np.clip(rng.normal(colour, 20, (32, 32, 3)), 0, 255).astype(np.uint8)
-                (root / path).parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(pixels).save(root / path)
-                paths.append(path)
-                rows.append(np.eye(8)[axis] + rng.normal(0, 0.1, 8))
-    np.save(root / "images.npy", np.array(rows, np.float32))
-    (root / "images.csv").write_text("path\n" + "".join(f"{path}\n" for path in paths))
-    np.save(root / "words.npy", np.eye(8, dtype=np.float32)[:3])
-    (root / "words.txt").write_text("".join(f"{name}\n" for name in COLOURS))
-    return root
+    """Return a folder with 33 small pictures of three classes and stored embeddings of them."""
+    return make_data(tmp_path_factory.mktemp("photos") / "data", train=8, test=3)
 
 
 @pytest.fixture(scope="session")
-def photo_recipe(photos: Path) -> Path:
+def photo_recipe(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a recipe that ships in seconds."""
-    file = photos / "photos.yaml"
-    file.write_text(
-        f"""\
-name: photos
-data: {{kind: image_folder, root: {photos}, val: 0.25}}
-teacher: {{kind: stored, files: [{{embeddings: images.npy, index: images.csv}}]}}
-student: {{model: resnet10t, image_size: 32}}
-losses: [{{kind: cosine_embedding}}]
-train: {{epochs: 2, batch_size: 6, warmup_epochs: 0, workers: 0}}
-head: {{kind: zero_shot, labels: words.txt, text_embeddings: words.npy}}
-deploy: {{engines: [onnxruntime], batch: [1]}}
-bench: {{seconds: 0.2, warmup_seconds: 0.05}}
-"""
-    )
-    return file
+    folder = tmp_path_factory.mktemp("recipe")
+    return make_recipe(folder, photos, baseline=None, deploy={"engines": ["onnxruntime"], "batch": [1]})
 
 
 @pytest.fixture(scope="session")
@@ -108,7 +75,7 @@ def shipped(photo_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """Return a run that went from teacher to bundle."""
     from edgeproof.ship import ship
 
-    run = tmp_path_factory.mktemp("runs") / "photos"
+    run = tmp_path_factory.mktemp("runs") / "tiny"
     assert ship(str(photo_recipe), overrides=[], run=run, device="cpu") == 0
     return run
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 def image(photos: Path) -> Path:
-    return photos / "test" / "red" / "0.png"
+    return photos / "test" / "red_square" / "a.00.png"
 
 
 def test_ship__resolved_recipe_of_the_run_is_valid(shipped: Path, photo_recipe: Path) -> None:
@@ -35,11 +35,11 @@ def test_predict__a_bundle_or_its_run(place: str, shipped: Path, image: Path, ed
 
 
 def test_predict__json_and_labels(shipped: Path, image: Path, edgeproof: Run) -> None:
-    code, out, _ = edgeproof("predict", shipped, image, image, "--json", "--labels", "red,blue")
+    code, out, _ = edgeproof("predict", shipped, image, image, "--json", "--labels", "red square,blue square")
     found = json.loads(out)["predictions"]
     assert code == 0
     assert len(found) == 2
-    assert {row["label"] for row in found[0]["labels"]} == {"red", "blue"}
+    assert {row["label"] for row in found[0]["labels"]} == {"red square", "blue square"}
     assert sum(row["probability"] for row in found[0]["labels"]) == pytest.approx(1, abs=1e-5)
 
 
@@ -89,7 +89,7 @@ def test_predict_and_verify__a_tampered_bundle(
     [
         (["--engine", "onnxruntim"], 2, "Did you mean 'onnxruntime'?"),
         (["--engine", "tensorrt_rtx"], 5, "engine tensorrt_rtx"),
-        (["--labels", "red,violet"], 2, "violet"),
+        (["--labels", "red square,violet"], 2, "violet"),
     ],
 )
 def test_predict__what_cannot_be_done(

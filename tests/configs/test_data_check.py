@@ -17,19 +17,19 @@ def folder(photos: Path, tmp_path: Path) -> Path:
     """Return a copy of the pictures with a cut one, an empty one, and one of train in test."""
     root = tmp_path / "photos"
     shutil.copytree(photos, root)
-    cut = root / "train" / "red" / "1.png"
+    cut = root / "train" / "red_square" / "a.01.png"
     cut.write_bytes(cut.read_bytes()[:100])
-    (root / "train" / "red" / "2.png").write_bytes(b"")
-    shutil.copy(root / "train" / "blue" / "0.png", root / "test" / "blue" / "copy.png")
+    (root / "train" / "red_square" / "a.02.png").write_bytes(b"")
+    shutil.copy(root / "train" / "blue_square" / "a.00.png", root / "test" / "blue_square" / "copy.png")
     return root
 
 
 def test_check__names_what_is_wrong(folder: Path, edgeproof: Run) -> None:
     code, out, err = edgeproof("data", "check", folder)
     assert (code, err) == (1, "")
-    assert "1 corrupt: train/red/1.png" in out
-    assert "1 empty: train/red/2.png" in out
-    assert "test/blue/copy.png" in out
+    assert "1 corrupt: train/red_square/a.01.png" in out
+    assert "1 empty: train/red_square/a.02.png" in out
+    assert "test/blue_square/copy.png" in out
 
 
 def test_check__json_tells_leaks_between_parts(folder: Path, edgeproof: Run) -> None:
@@ -37,7 +37,9 @@ def test_check__json_tells_leaks_between_parts(folder: Path, edgeproof: Run) -> 
     found = json.loads(out)
     assert code == 1
     assert found["counts"]["checked"] == 34
-    assert [sorted(group) for group in found["leaks"]] == [["test/blue/copy.png", "train/blue/0.png"]]
+    assert [sorted(group) for group in found["leaks"]] == [
+        ["test/blue_square/copy.png", "train/blue_square/a.00.png"]
+    ]
 
 
 def test_check__nothing_wrong(photos: Path, edgeproof: Run) -> None:
@@ -45,7 +47,7 @@ def test_check__nothing_wrong(photos: Path, edgeproof: Run) -> None:
 
 
 def test_check__smallest_side(photos: Path, edgeproof: Run) -> None:
-    code, out, _ = edgeproof("data", "check", photos, "--smallest", 33)
+    code, out, _ = edgeproof("data", "check", photos, "--smallest", 37)
     assert code == 1
     assert "33 too small" in out
 

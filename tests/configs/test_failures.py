@@ -6,7 +6,8 @@ import os
 import pytest
 import typer
 
-from edgeproof.failures import describe, is_out_of_memory, smaller_batch
+from edgeproof.catalogue import table
+from edgeproof.failures import describe, is_out_of_memory
 from edgeproof_configs.errors import GateError, LatencyGateError, MissingPackageError, UsageError
 
 
@@ -56,11 +57,11 @@ def test_describe__missing_package_names_the_extra() -> None:
 
 def test_describe__unexpected_error_names_our_line_and_debug() -> None:
     with pytest.raises(TypeError) as caught:
-        smaller_batch(MemoryError(), "many")  # pyright: ignore[reportArgumentType]
+        table([1])  # pyright: ignore[reportArgumentType]
     lines = describe(caught.value).lines
-    assert lines[0].startswith("error: TypeError: unsupported operand")
-    assert lines[1].startswith("  at: failures.py:")
-    assert lines[1].endswith("in smaller_batch")
+    assert lines[0].startswith("error: TypeError: cannot unpack")
+    assert lines[1].startswith("  at: catalogue.py:")
+    assert lines[1].endswith("in <genexpr>")
     assert lines[2] == "  do: run with --debug for the traceback"
 
 
@@ -92,16 +93,3 @@ def test_is_out_of_memory__what_torch_and_numpy_really_raise() -> None:
         torch.empty(1 << 60, dtype=torch.uint8)
     assert is_out_of_memory(from_numpy.value)
     assert is_out_of_memory(from_torch.value)
-
-
-def test_smaller_batch__half_of_it() -> None:
-    error = smaller_batch(RuntimeError("CUDA out of memory"), 64)
-    assert error.lines() == [
-        "error: not enough memory with train.batch_size 64",
-        "  at: CUDA out of memory",
-        "  do: --set train.batch_size=32, and run the same command again",
-    ]
-
-
-def test_smaller_batch__one_already() -> None:
-    assert "student.image_size" in smaller_batch(MemoryError(), 1).lines()[-1]
