@@ -53,26 +53,17 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
 def compare(options: Any, arguments: Sequence[str] | None, scratch: Path) -> dict[str, Any]:
     """Measure inside a scratch folder."""
     images = image_set(options.images, scratch / "images", options.count)
-    torch.manual_seed(0)
-    student = TimmStudent(
-        TimmStudent.Config(model=options.model, image_size=options.image_size), DIM, scratch
-    )
-    config = TrainConfig(epochs=2, batch_size=options.batch)
-    augment = AugmentConfig(flip=0.5, shift_pixels=options.image_size // 10)
+    task = untrained_task(options, len(images), scratch)
     loader = TrainLoader(
         images,
-        student.preprocess,
-        augment,
+        task.student.preprocess,
+        AugmentConfig(flip=0.5, shift_pixels=options.image_size // 10),
         batch_size=options.batch,
         seed=0,
         workers=options.workers,
         pixel_folder=scratch / "pixels",
     )
-    supervision = CachedSupervision(filled_cache(scratch / "cache", len(images), DIM), np.arange(len(images)))
-    context = LossContext(student_dim=DIM, teacher_dim=DIM)
-    task = DistillTask(student, [CosineEmbedding.Config()], context, supervision).to(options.device)
-    student.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    train = trainer(task, config, options.device)
+    train = trainer(task, TrainConfig(epochs=2, batch_size=options.batch), options.device)
     steps = loader.steps_per_epoch
     synthetic = next(loader.epoch(0))
     epochs = iter(range(10**9))
@@ -100,6 +91,18 @@ def compare(options: Any, arguments: Sequence[str] | None, scratch: Path) -> dic
         ratios={"rate on images / rate on synthetic tensors": share},
         figures={f"images/s, {name}": round(1000 * seen / one.p50, 1) for name, one in found.items()},
     )
+
+
+def untrained_task(options: Any, count: int, scratch: Path) -> DistillTask:
+    """Return a random student with a cosine loss to random teacher embeddings of `count` images."""
+    torch.manual_seed(0)
+    config = TimmStudent.Config(model=options.model, image_size=options.image_size)
+    student = TimmStudent(config, DIM, scratch)
+    supervision = CachedSupervision(filled_cache(scratch / "cache", count, DIM), np.arange(count))
+    context = LossContext(student_dim=DIM, teacher_dim=DIM)
+    task = DistillTask(student, [CosineEmbedding.Config()], context, supervision).to(options.device)
+    student.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return task
 
 
 def trainer(task: DistillTask, config: TrainConfig, device: str) -> Callable[[Iterable[Batch]], None]:
