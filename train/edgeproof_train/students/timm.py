@@ -54,7 +54,7 @@ class TimmStudent(Student):
         kind: Literal["timm"] = "timm"
         model: str
         weights: str | None = None
-        kwargs: dict[str, bool | int | float | str] = Field(default_factory=dict)
+        kwargs: dict[str, bool | int | float | str | list[int]] = Field(default_factory=dict)
         head: Literal["linear", "mlp"] = "linear"
         head_init: Literal["random", "least_squares"] = "random"
         ridge: PositiveFloat | None = None
