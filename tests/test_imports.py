@@ -39,9 +39,9 @@ def package_of(file: str) -> str:
 
 
 @cache
-def graph() -> dict[str, list[str]]:
+def graph(*options: str) -> dict[str, list[str]]:
     """Return file -> the files of this project that it imports, anywhere in it."""
-    command = [sys.executable, "-m", "ruff", "analyze", "graph", *SOURCES]
+    command = [sys.executable, "-m", "ruff", "analyze", "graph", *options, *SOURCES]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 
@@ -86,7 +86,8 @@ def test_graph__imports_run_one_way() -> None:
 
 
 def test_graph__no_circles() -> None:
-    assert circles(graph()) == []
+    """Two modules may name each other's types, as long as neither imports the other when it runs."""
+    assert circles(graph("--no-type-checking-imports")) == []
 
 
 def test_forbidden_arrows__are_found() -> None:

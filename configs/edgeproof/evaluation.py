@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +50,9 @@ def score(run: RunDir, split: Any, device: str | None) -> dict[str, dict[str, fl
 
     recipe = load_recipe(str(run.path / "recipe.resolved.yaml")).recipe
     files = FileTable(run.path / "files.tsv")
-    data = RunData(StageContext(recipe, run, choose_device(device), strict=False, files=files))
+    with redirect_stdout(sys.stderr):
+        chosen = choose_device(device)
+    data = RunData(StageContext(recipe, run, chosen, strict=False, files=files))
     student = Student.load(run.stage("train"))
     return {"teacher": teacher_metrics(data, split), "student": evaluation(data, split)(student)}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +81,9 @@ def _teacher(recipe: str, overrides: list[str], run: Path | None, device: str | 
     loaded = load_recipe(recipe, overrides).recipe
     root = build("data", loaded.data).root
     folder = RunDir(run or Path("runs") / loaded.name).stage("teacher")
-    return build("teacher", loaded.teacher, TeacherPlaces(root, folder, choose_device(device)))
+    with redirect_stdout(sys.stderr):
+        chosen = choose_device(device)
+    return build("teacher", loaded.teacher, TeacherPlaces(root, folder, chosen))
 
 
 def _embed(texts: list[list[str]], teacher: Any) -> np.ndarray:

@@ -6,11 +6,15 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from tests.integration.tiny import make_data, make_recipe
 
 from edgeproof_configs.loader import load_recipe
+from edgeproof_configs.registry import build, component_class
+from edgeproof_configs.run import RunDir
 
 Run = Callable[..., tuple[int, str, str]]
 pytestmark = pytest.mark.integration
@@ -138,7 +142,7 @@ def test_verify_and_bench__options_of_recipes_are_refused(shipped: Path, edgepro
 
 def test_evaluate__teacher_and_student(shipped: Path, edgeproof: Run) -> None:
     code, out, _ = edgeproof("evaluate", shipped, "--json", "--device", "cpu")
-    found = json.loads(out[out.index("{") :])
+    found = json.loads(out)
     assert code == 0
     assert found["teacher"]["top1"] == 1.0
     assert 0 <= found["student"]["top1"] <= 1
@@ -168,8 +172,40 @@ def test_text__a_teacher_without_a_text_tower(photo_recipe: Path, edgeproof: Run
     assert not (tmp_path / "t.npy").exists()
 
 
-def test_text__a_teacher_trained_in_place(edgeproof: Run, tmp_path: Path) -> None:
-    pytest.skip("filled in below")
+def test_text__by_the_teacher_that_a_run_trained(edgeproof: Run, tmp_path: Path) -> None:
+    root = make_data(tmp_path / "data")
+    rows = [file.relative_to(root).as_posix() for file in sorted(root.rglob("*.png"))]
+    lines = [f"{path},a photo of a {Path(path).parent.name.replace('_', ' ')}." for path in rows]
+    (root / "captions.csv").write_text("\n".join(["path,caption", *lines]) + "\n")
+    file = make_recipe(
+        tmp_path,
+        root,
+        data={"kind": "image_folder", "root": str(root), "captions": "captions.csv"},
+        teacher={"kind": "contrastive", "view": "assume_invariant", "image_size": 32, "epochs": 3}
+        | {"model": "test_resnet.r160_in1k", "embedding_dim": 16, "text_width": 32, "text_layers": 1},
+        head={"kind": "zero_shot"},
+    )
+    recipe = load_recipe(str(file)).recipe
+    run = RunDir(tmp_path / "run")
+    teacher: Any = component_class("teacher", "contrastive")
+    run.stage("teacher").mkdir(parents=True)
+    teacher.train_in_place(recipe.teacher, build("data", recipe.data), run.stage("teacher"), "cpu")
+
+    prompts, out = tmp_path / "prompts.txt", tmp_path / "text.npy"
+    prompts.write_text("a red square\na blue square\n")
+    given = ["--recipe", file, "--run", run.path, "--device", "cpu"]
+    assert edgeproof("text", prompts, out, *given)[0] == 0
+    matrix = np.load(out)
+    assert matrix.shape == (2, 16)
+    assert np.linalg.norm(matrix, axis=1) == pytest.approx([1, 1], abs=1e-6)
+    described = json.loads(out.with_suffix(".json").read_text())
+    assert described["prompts"] == [["a red square"], ["a blue square"]]
+
+    (tmp_path / "words.txt").write_text("red square\nblue square\n")
+    code, _, _ = edgeproof("text", tmp_path / "words.txt", tmp_path / "w.npy", *given, "--templates", "plain")
+    described = json.loads((tmp_path / "w.json").read_text())
+    assert code == 0
+    assert described["prompts"] == [["a photo of a red square."], ["a photo of a blue square."]]
 
 
 @pytest.mark.parametrize(
