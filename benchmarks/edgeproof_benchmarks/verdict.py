@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgeproof_benchmarks.formats import (
@@ -18,6 +18,10 @@ from edgeproof_benchmarks.formats import (
 from edgeproof_benchmarks.report_data import Control, FormRow, Gate
 
 SHIP, DO_NOT_SHIP, NOT_PROVEN = "ship", "do not ship", "not proven"
+FAR_BELOW = 0.1
+"""A student that loses more top-1 than this to its teacher is recommended only if a gate allows it."""
+TEACHER_GATES = ("teacher_drop", "zero_shot_drop")
+"""Of the fp32 student in PyTorch: how much it may lose to its teacher."""
 
 
 @dataclass(frozen=True)
@@ -40,31 +44,44 @@ class Verdict:
 def judge(rows: Sequence[FormRow], controls: Sequence[Control] = ()) -> Verdict:
     """Choose the form to ship and say what that means.
 
-    A form can be shipped that ran here outside PyTorch, has a gate that was measured, and fails none; the
-    gates of the fp32 student in PyTorch hold for every form. Of several, the fastest at batch 1 is chosen.
+    A form can be shipped that ran here outside PyTorch, passes a gate of its own and fails none, and is near
+    its teacher or held to it by a gate. The gates of the fp32 student in PyTorch hold for every form. Of
+    several, the fastest at batch 1 is chosen.
     """
     teacher = next((row for row in rows if row.form == "teacher"), None)
-    shared = [gate for row in rows if row.engine == "pytorch" and row.form != "teacher" for gate in row.gates]
-    forms = [row for row in rows if row.form != "teacher" and row.engine not in ("", "pytorch")]
-    candidates = [row for row in forms if row.ran]
-    row = choose(candidates)
-    caveats = tuple(caveats_of(rows, row, teacher, controls))
+    row = choose(
+        [one for one in rows if one.form != "teacher" and one.engine not in ("", "pytorch") and one.ran]
+    )
+    caveats = caveats_of(rows, row, teacher, controls)
     if row is None:
-        return Verdict(NOT_PROVEN, "Nothing to ship yet: no form outside PyTorch ran here.", caveats, None)
-    gates = [*shared, *row.gates]
-    failed = [gate for gate in gates if gate.status == "fail"]
+        words = "Nothing to ship yet: no form outside PyTorch ran here."
+        return Verdict(NOT_PROVEN, words, tuple(caveats), None)
+    shared = [gate for one in rows if one.engine == "pytorch" and one.form != "teacher" for gate in one.gates]
+    failed = [gate for gate in (*shared, *row.gates) if gate.status == "fail"]
     figures = figures_of(row, teacher)
     if failed:
-        reasons = in_a_row([gate_words(gate) for gate in failed[:3]])
-        more = f" and {plural(len(failed) - 3, 'more gate')}" if len(failed) > 3 else ""
-        return Verdict(
-            DO_NOT_SHIP, f"Do not ship {row.name}: {reasons}{more} failed; {figures}.", caveats, row
-        )
-    if not any(gate.status == "pass" for gate in row.gates):
-        return Verdict(
-            NOT_PROVEN, f"{row.name} is not proven: no gate was measured; {figures}.", caveats, row
-        )
-    return Verdict(SHIP, f"Ship {row.name}: {figures}.", caveats, row)
+        status, words = DO_NOT_SHIP, f"Do not ship {row.name}: {failures(failed)}; {figures}."
+    elif not any(gate.status == "pass" for gate in row.gates):
+        status, words = NOT_PROVEN, f"{row.name} is not proven: no gate was measured; {figures}."
+    elif far_below(row, teacher) and not any(gate.name in TEACHER_GATES for gate in shared):
+        status, words = NOT_PROVEN, f"{row.name} is what was trained, but far from its teacher: {figures}."
+        caveats.append("No gate (gates.teacher_drop) says that this is enough.")
+    else:
+        status, words = SHIP, f"Ship {row.name}: {figures}."
+    return Verdict(status, words, tuple(caveats), row)
+
+
+def failures(failed: Sequence[Gate]) -> str:
+    """Return the gates that failed, at most three of them by name."""
+    more = f" and {plural(len(failed) - 3, 'more gate')}" if len(failed) > 3 else ""
+    return f"{in_a_row([gate_words(gate) for gate in failed[:3]])}{more} failed"
+
+
+def far_below(row: FormRow, teacher: FormRow | None) -> bool:
+    """Whether a form loses more than `FAR_BELOW` of top-1 accuracy to the teacher."""
+    top1 = row.metrics.get("top1")
+    before = teacher.metrics.get("top1") if teacher else None
+    return top1 is not None and before is not None and before - top1 > FAR_BELOW
 
 
 def shipped_form(rows: Sequence[FormRow], verdict: str) -> FormRow | None:
@@ -152,14 +169,21 @@ def held_out(row: FormRow | None, teacher: FormRow | None) -> str:
 
 
 def compared(row: FormRow | None, controls: Sequence[Control]) -> list[str]:
-    """Return a sentence for each control that the form does not beat."""
+    """Return a sentence for each control that the form does not beat on the same images."""
     top1 = row.metrics.get("top1") if row else None
-    if top1 is None or not known(top1):
+    if row is None or top1 is None:
         return []
-    beaten = [(one.form, one.metrics["top1"]) for one in controls if known(one.metrics.get("top1"))]
-    return [
-        f"The control '{form}' reaches {percent(other)}: no worse." for form, other in beaten if other >= top1
+    beaten = [
+        (one.form, one.metrics["top1"])
+        for one in controls
+        if "top1" in one.metrics and one.metrics["top1"] >= top1 and same_images(one.metrics, row.metrics)
     ]
+    return [f"The control '{form}' reaches {percent(other)}: no worse." for form, other in beaten]
+
+
+def same_images(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    """Whether two sets of metrics were counted on as many images, as far as that is known."""
+    return "images" not in one or "images" not in other or one["images"] == other["images"]
 
 
 def count_gates(gates: Sequence[Gate]) -> str:

@@ -190,6 +190,14 @@ def test_render_report__more_than_a_hundred_classes_show_pairs_only(made_up: Any
     assert "taken for" in many
 
 
+def test_render_report__a_control_on_other_images_says_so(made_up: Any):
+    rows = made_up.rows()
+    rows[0]["metrics"]["images"] = 768.0
+    controls = [{"form": "baseline", "metrics": {"top1": 0.9, "images": 2465.0}}]
+    text = Page(render_report(report_data(made_up.result(rows=rows, controls=controls)))).text
+    assert "control on other images (2,465)" in text
+
+
 def test_render_report__the_least_that_a_run_can_have():
     row = {"form": "student", "engine": "onnxruntime", "metrics": {}, "latency_ms": {}}
     least = {"name": "x", "sentence": "Nothing yet.", "verdict": "not proven", "rows": [row]}

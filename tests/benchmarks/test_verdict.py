@@ -71,6 +71,22 @@ def test_judge__a_control_that_is_no_worse_is_mentioned(rows: list[FormRow]):
     assert "chance" not in said
 
 
+def test_judge__a_control_on_other_images_is_not_compared(rows: list[FormRow]):
+    rows[2] = replace(rows[2], metrics={**rows[2].metrics, "images": 1058.0})
+    controls = [Control("baseline", {"top1": 0.99, "images": 2465.0})]
+    assert "baseline" not in " ".join(judge(rows, controls).caveats)
+
+
+def test_judge__far_below_the_teacher_needs_a_gate_that_allows_it(rows: list[FormRow]):
+    rows[2] = replace(rows[2], metrics={"top1": 0.538})
+    verdict = judge(rows)
+    assert verdict.status == "not proven"
+    assert "far from its teacher: 53.8 % top-1, 43.3 points below its teacher" in verdict.sentence
+    assert verdict.caveats[-1] == "No gate (gates.teacher_drop) says that this is enough."
+    rows[1] = replace(rows[1], gates=(Gate("zero_shot_drop", 0.43, 0.5, "pass", "at most"),))
+    assert judge(rows).status == "ship"
+
+
 def test_judge__without_labels_the_cosine_speaks(rows: list[FormRow]):
     rows[2] = replace(rows[2], metrics={"cosine": 0.887})
     assert "cosine 0.887 to its teacher" in judge(rows).sentence

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from edgeproof_benchmarks.formats import METRIC_NAMES, MISSING, known, metric, significant, size
+from edgeproof_benchmarks.formats import METRIC_NAMES, MISSING, integer, known, metric, significant, size
 from edgeproof_benchmarks.markup import Html, tag
-from edgeproof_benchmarks.report_data import FormRow, ReportData
+from edgeproof_benchmarks.report_data import Control, FormRow, ReportData
 from edgeproof_benchmarks.verdict import shipped_form
 
 AS_TRAINED = {("student", "pytorch"): "the student, as trained"}
@@ -19,7 +19,8 @@ def forms(data: ReportData) -> Html:
     shipped = shipped_form(data.rows, data.verdict)
     head = tag("tr", tag("th", "form", scope="col"), *[tag("th", name, scope="col") for name, _ in columns])
     body = [form_line(row, columns, row is shipped) for row in data.rows]
-    controls = [control_line(one.form, one.metrics, columns) for one in data.controls]
+    counted = next((row.metrics["images"] for row in data.rows if "images" in row.metrics), None)
+    controls = [control_line(one, columns, counted) for one in data.controls]
     table = tag(
         "table",
         tag("thead", head),
@@ -87,8 +88,12 @@ def form_line(row: FormRow, columns: Sequence[Column], shipped: bool) -> Html:
     )
 
 
-def control_line(form: str, metrics: Mapping[str, float], columns: Sequence[Column]) -> Html:
-    """Return a row of a control, which has accuracies only."""
+def control_line(control: Control, columns: Sequence[Column], counted: float | None) -> Html:
+    """Return a row of a control, which has accuracies only; says so where it was scored on other images."""
     names = {shown: name for name, shown in METRIC_NAMES.items()}
-    values = [tag("td", cell(names[shown], metrics) if shown in names else MISSING) for shown, _ in columns]
-    return tag("tr", tag("th", form, tag("small", "control"), scope="row"), *values)
+    values = [
+        tag("td", cell(names[shown], control.metrics) if shown in names else MISSING) for shown, _ in columns
+    ]
+    images = control.metrics.get("images")
+    other = f" on other images ({integer(images)})" if images is not None and images != counted else ""
+    return tag("tr", tag("th", control.form, tag("small", f"control{other}"), scope="row"), *values)

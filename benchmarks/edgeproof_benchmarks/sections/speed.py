@@ -6,7 +6,7 @@ from edgeproof_benchmarks.charts import Bar, Point, bar_rows, scatter
 from edgeproof_benchmarks.formats import MISSING, integer, known, milliseconds, plural, significant
 from edgeproof_benchmarks.markup import Html, tag
 from edgeproof_benchmarks.report_data import FormRow, ReportData
-from edgeproof_benchmarks.verdict import shipped_form
+from edgeproof_benchmarks.verdict import same_images, shipped_form
 
 PHASES = ("decode", "preprocess", "compute", "head")
 
@@ -54,7 +54,7 @@ def accuracy_against_latency(data: ReportData, timed: list[FormRow], shipped: Fo
     near = [
         (one.form, one.metrics["top1"])
         for one in data.controls
-        if one.metrics.get("top1", 0.0) > lowest - 0.15
+        if one.metrics.get("top1", 0.0) > lowest - 0.15 and same_images(one.metrics, timed[-1].metrics)
     ]
     chart = scatter(points, [*levels, *near], title="Accuracy against latency")
     return tag(
