@@ -12,6 +12,7 @@ from edgeproof_configs.stage import StageContext
 from edgeproof_train.run_data import RunData
 
 LATENCY_GATE = "latency_p90_ms"
+FLIPS = 12
 
 
 def make_result(context: StageContext) -> dict[str, Any]:
@@ -19,7 +20,7 @@ def make_result(context: StageContext) -> dict[str, Any]:
     verified, measured = context.metrics("verify"), context.metrics("bench")
     rows = [
         row | measured["forms"].get(f"{row['form']}/{row['engine']}", {})
-        for row in full_rows(context, verified["rows"])
+        for row in full_rows(verified["rows"])
     ]
     add_latency_gate(context, rows)
     typed = [FormRow.from_dict(row) for row in rows]
@@ -42,9 +43,12 @@ def make_result(context: StageContext) -> dict[str, Any]:
     }
 
 
-def full_rows(context: StageContext, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows of the verification, without what only `parity.json` needs."""
-    return [{**row, "recipe": context.recipe.name} for row in rows]
+def full_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of the verification; `parity.json` has every flip, a row the first ones."""
+    return [
+        {**row, "parity": row["parity"] and row["parity"] | {"flips": row["parity"].get("flips", [])[:FLIPS]}}
+        for row in rows
+    ]
 
 
 def add_latency_gate(context: StageContext, rows: list[dict[str, Any]]) -> None:

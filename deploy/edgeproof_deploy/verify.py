@@ -92,6 +92,7 @@ def verify_run(data: RunData, engines: dict[str, Path], folder: Path) -> Verific
     distilled = compare_pair(teacher, eager, limits_of("distil", "fp32", gates), vocabulary)
     add(found, teacher, teacher, None, "")
     add(found, eager, teacher, distilled, RUN_HERE)
+    found.rows[-1]["gates"].append(preprocessing.gate.to_dict())
     found.embeddings, found.shipped = eager.embeddings, eager.name  # pyright: ignore[reportAttributeAccessIssue]
     for kind, file in engines.items():
         form = run_engine(kind, file, images, student)
