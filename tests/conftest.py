@@ -1,4 +1,4 @@
-"""What every test can rely on: a cache folder of its own, one thread, and the real data where it is at hand."""
+"""What every test can rely on: a cache folder of its own, one thread, the real data where they are."""
 
 from __future__ import annotations
 

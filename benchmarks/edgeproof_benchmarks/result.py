@@ -44,11 +44,14 @@ def make_result(context: StageContext) -> dict[str, Any]:
 
 
 def full_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows of the verification; `parity.json` has every flip, a row the first ones."""
-    return [
-        {**row, "parity": row["parity"] and row["parity"] | {"flips": row["parity"].get("flips", [])[:FLIPS]}}
-        for row in rows
-    ]
+    """Return the rows of the verification; `parity.json` has every flip, a row the first and the count."""
+    short = []
+    for row in rows:
+        parity = row["parity"]
+        if parity and parity.get("flips"):
+            parity = parity | {"flips": parity["flips"][:FLIPS], "flip_count": len(parity["flips"])}
+        short.append({**row, "parity": parity})
+    return short
 
 
 def add_latency_gate(context: StageContext, rows: list[dict[str, Any]]) -> None:

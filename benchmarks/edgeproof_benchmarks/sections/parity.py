@@ -119,11 +119,12 @@ def flips(pair: Mapping[str, Any]) -> Html | None:
     changed = pair.get("flips")
     if not isinstance(changed, list) or not changed:
         return None
-    title = f"{plural(len(changed), 'flip')}: {pair_name(pair)}"
+    count = pair.get("flip_count", len(changed))
+    title = f"{plural(count, 'flip')}: {pair_name(pair)}"
     lines = [tag("li", flip_words(flip)) for flip in changed[:MOST_FLIPS]]
-    if len(changed) > MOST_FLIPS:
-        lines.append(tag("li", f"and {len(changed) - MOST_FLIPS:,} more"))
-    return tag("details", tag("summary", title), tag("ul", *lines), open=len(changed) <= MOST_FLIPS)
+    if count > len(lines):
+        lines.append(tag("li", f"and {count - len(lines):,} more"))
+    return tag("details", tag("summary", title), tag("ul", *lines), open=count <= MOST_FLIPS)
 
 
 def flip_words(flip: Any) -> str:

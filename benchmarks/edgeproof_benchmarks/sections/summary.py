@@ -125,7 +125,7 @@ def parity_tile(row: FormRow) -> Html:
         return tile("Parity", "not measured")
     pair = row.parity[-1]
     flips = pair.get("flips")
-    changed = len(flips) if isinstance(flips, list) else flips
+    changed = pair.get("flip_count", len(flips)) if isinstance(flips, list) else flips
     said = (
         f"{plural(changed, 'flip')} in {plural(pair['n'], 'image')}"
         if changed is not None and "n" in pair
