@@ -25,18 +25,40 @@ FILE = "hub_file('nobody/nothing', ['a.safetensors', 'b.safetensors'], 'teacher.
 FOLDER = "hub_folder('nobody/nothing', 'teacher.model')"
 
 
-def fetch(call: str, home: Path, **environment: str) -> str:
-    """Run one fetch in a process of its own, without proxies, and return what it says; 60 s are generous."""
+TEACHERS = """
+from edgeproof_configs.errors import EdgeproofError
+from edgeproof_configs.registry import build, component_class
+from edgeproof_train.teacher import TeacherPlaces
+for config in (
+    {"kind": "open_clip", "model": "ViT-B-32", "pretrained": "laion2b_s34b_b79k"},
+    {"kind": "timm", "model": "resnet18"},
+    {"kind": "transformers", "model": "nobody/nothing"},
+):
+    settings = component_class("teacher", config["kind"]).Config.model_validate(config)
+    try:
+        build("teacher", settings, TeacherPlaces())
+    except EdgeproofError as error:
+        print(config["kind"], error)
+"""
+
+
+def run_offline(script: str, home: Path, **environment: str) -> str:
+    """Run a script in a process of its own, without proxies, and return what it says; 120 s are generous."""
     kept = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
     done = subprocess.run(
-        [sys.executable, "-c", FETCH.format(call=call)],
+        [sys.executable, "-c", script],
         env={**kept, "HF_HOME": str(home), **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=True,
     )
     return done.stdout
+
+
+def fetch(call: str, home: Path, **environment: str) -> str:
+    """Run one fetch and return what it says."""
+    return run_offline(FETCH.format(call=call), home, **environment)
 
 
 @pytest.fixture
@@ -98,6 +120,14 @@ def test_hub_file__says_that_the_hub_has_no_safetensors(empty_hub: str, tmp_path
     said = fetch(FILE, tmp_path, HF_ENDPOINT=empty_hub)
     assert "the hub has no safetensors weights of nobody/nothing (looked for a.safetensors" in said
     assert "teacher.pretrained: /path/to/model.safetensors" in said
+
+
+@pytest.mark.integration
+def test_teachers__by_name_and_without_a_hub_say_which_key_takes_a_local_path(tmp_path: Path) -> None:
+    said = run_offline(TEACHERS, tmp_path, HF_ENDPOINT="http://127.0.0.1:9")
+    assert said.count("the model hub cannot be reached") == 3
+    for key in ("teacher.pretrained: /path", "teacher.weights: /path", "teacher.model: /path"):
+        assert key in said
 
 
 @pytest.fixture

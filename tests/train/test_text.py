@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +33,7 @@ class WordTeacher(Teacher):
         self.has_text = has_text
 
     def _identity(self) -> dict[str, Any]:
-        return {"dim": DIM}
+        return {"weights_sha256": "ab"}
 
     def _encode_text(self, texts: list[str]) -> Tensor:
         return torch.stack([torch.from_numpy(vector_of(text)) for text in texts])
@@ -114,6 +115,20 @@ def test_make_text_bank__refuses_rows_without_direction(
         make_text_bank(spec, WordTeacher(), source)
 
 
+@pytest.mark.parametrize(("digest", "fits"), [("ab", True), ("cd", False)])
+def test_make_text_bank__knows_rows_of_another_teacher_by_the_json_beside_them(
+    tmp_path: Path, source: ImageFolder, digest: str, fits: bool
+) -> None:
+    np.save(tmp_path / "text.npy", np.ones((1, DIM), np.float32))
+    (tmp_path / "text.json").write_text(json.dumps({"teacher": {"weights_sha256": digest}}), encoding="utf-8")
+    spec = TextSpec(labels=with_labels(tmp_path, "cat").labels, text_embeddings="text.npy")
+    if fits:
+        assert make_text_bank(spec, WordTeacher(), source).names == ("cat",)
+    else:
+        with pytest.raises(DataError, match="made by another teacher"):
+            make_text_bank(spec, WordTeacher(), source)
+
+
 def test_make_text_bank__without_tower_and_file_names_the_keys(tmp_path: Path, source: ImageFolder) -> None:
     with pytest.raises(UsageError) as caught:
         make_text_bank(with_labels(tmp_path, "cat"), WordTeacher(has_text=False), source)
@@ -167,7 +182,7 @@ def test_text_bank__is_the_same_after_save_and_load(tmp_path: Path, source: Imag
     again = TextBank.load(tmp_path / "text_head")
     np.testing.assert_array_equal(again.matrix, bank.matrix)
     assert (again.names, again.prompts, again.source) == (bank.names, bank.prompts, bank.source)
-    assert again.source["teacher"] == {"kind": "words", "dim": DIM}
+    assert again.source["teacher"] == {"kind": "words", "weights_sha256": "ab"}
 
 
 def test_text_bank_load__explains_a_cut_file(tmp_path: Path, source: ImageFolder) -> None:

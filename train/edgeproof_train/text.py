@@ -120,7 +120,7 @@ def make_text_bank(spec: TextSpec, teacher: Teacher, source: DataSource) -> Text
     names = label_names(spec, source)
     place = spec.labels or "class names of the data"
     if spec.text_embeddings is not None:
-        matrix, prompts, made_from = _stored_rows(spec.text_embeddings, names, source.root)
+        matrix, prompts, made_from = _stored_rows(spec.text_embeddings, names, teacher, source.root)
     else:
         matrix, prompts, made_from = _encoded_rows(
             names, read_templates(spec.templates, source.root), teacher, place
@@ -163,7 +163,7 @@ def unit_rows(matrix: np.ndarray) -> np.ndarray:
     return (wide / np.linalg.norm(wide, axis=-1, keepdims=True)).astype(np.float32)
 
 
-def _stored_rows(value: str, names: tuple[str, ...], root: Path) -> Rows:
+def _stored_rows(value: str, names: tuple[str, ...], teacher: Teacher, root: Path) -> Rows:
     path = resolve_path(value, root)
     rows = read_rows(path)
     if len(rows) != len(names):
@@ -172,7 +172,26 @@ def _stored_rows(value: str, names: tuple[str, ...], root: Path) -> Rows:
             where=path,
             fix="give the label file that belongs to it: head.labels, one line for each row",
         )
+    _check_origin(path, teacher)
     return unit_rows(rows), (), {"text_embeddings": value, "sha256": sha256_of(path)}
+
+
+def _check_origin(path: Path, teacher: Teacher) -> None:
+    """Refuse rows of another model of the same width, where a `.json` beside the file tells whose they are.
+
+    Raises:
+        DataError: they are of other weights than the teacher that looks at the images.
+    """
+    card = path.with_suffix(".json")
+    if not teacher.live or not card.is_file():
+        return
+    told = read_json(card).get("teacher", {}).get("weights_sha256")
+    if told is not None and told != teacher.identity().get("weights_sha256"):
+        raise DataError(
+            "these text embeddings were made by another teacher: in its space they would mean nothing",
+            where=card,
+            fix="make them with this one: edgeproof text PROMPTS OUT.npy --recipe RECIPE",
+        )
 
 
 def _encoded_rows(names: tuple[str, ...], templates: list[str], teacher: Teacher, place: str) -> Rows:
