@@ -61,7 +61,9 @@ def open_image(source: Source) -> Image.Image:
             (32-bit integers, floats).
     """
     if isinstance(source, Image.Image):
-        return _upright_rgb(source, "image")
+        with _explained("image"):
+            upright = _upright_rgb(source, "image")
+        return upright.copy() if upright is source else upright
     if isinstance(source, bytes):
         return _read(io.BytesIO(source), len(source), f"image of {len(source)} bytes")
     path = Path(source)
@@ -79,11 +81,17 @@ def open_image(source: Source) -> Image.Image:
 def _read(handle: IO[bytes], size_bytes: int, name: str) -> Image.Image:
     if not size_bytes:
         raise ImageError(name, "the file is empty")
-    try:
+    with _explained(name):
         with _quiet():
             image = Image.open(handle, formats=FORMATS)
-        image.load()
         return _upright_rgb(image, name)
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turn whatever Pillow raises into an `ImageError`."""
+    try:
+        yield
     except ImageError:
         raise
     except UnidentifiedImageError as error:
@@ -131,7 +139,7 @@ def _rgb(image: Image.Image, name: str) -> Image.Image:
         page = Image.new("RGB", seen.size, (255, 255, 255))
         page.paste(seen, mask=seen.getchannel("A"))
         return page
-    return image.copy() if image.mode == "RGB" else image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 @contextmanager

@@ -156,6 +156,12 @@ def test_open_image__unusable_files_are_named(tmp_path: Path, data: bytes, words
         open_image(data)
 
 
+def test_open_image__an_opened_image_whose_file_is_cut() -> None:
+    lazy = Image.open(io.BytesIO(encoded(photo(), "JPEG")[:-60]))
+    with pytest.raises(ImageError, match="image: is damaged"):
+        open_image(lazy)
+
+
 def test_open_image__above_the_warning_and_below_the_limit_there_is_no_warning() -> None:
     with pytest.raises(ImageError, match="is damaged"):
         open_image(png_header(10_000, 10_000))
