@@ -43,14 +43,14 @@ for config in (
 
 
 def run_offline(script: str, home: Path, **environment: str) -> str:
-    """Run a script in a process of its own, without proxies, and return what it says; 120 s are generous."""
+    """Run a script in a process of its own, without proxies, and return what it says."""
     kept = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
     done = subprocess.run(
         [sys.executable, "-c", script],
         env={**kept, "HF_HOME": str(home), **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=500,
         check=True,
     )
     return done.stdout
