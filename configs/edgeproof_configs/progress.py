@@ -86,8 +86,8 @@ def progress(label: str, total: int | None, unit: str, stream: TextIO | None = N
         unit: plural noun for the count.
         stream: where to show it; a bar if it is a terminal.
     """
-    stream = stream or sys.stderr
-    shown = (BarProgress if stream.isatty() else Progress)(label, total, unit, stream)
+    shown_on: TextIO = stream or sys.stderr
+    shown = (BarProgress if shown_on.isatty() else Progress)(label, total, unit, shown_on)
     try:
         yield shown
     finally:

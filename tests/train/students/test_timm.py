@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
-from timm.data import resolve_model_data_config
+from timm.data.config import resolve_model_data_config
 
 from edgeproof_configs.errors import DataError, EdgeproofError, UsageError
 from edgeproof_deploy.runtime.preprocess import Preprocess
