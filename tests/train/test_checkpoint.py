@@ -17,6 +17,7 @@ from edgeproof_train.checkpoint import (
     optimizer_tensors,
     prefixed,
     remove_checkpoints,
+    remove_unfinished,
     save_checkpoint,
     under,
 )
@@ -87,6 +88,15 @@ def test_remove__leaves_nothing(tmp_path: Path) -> None:
     write(tmp_path, 2)
     remove_checkpoints(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_remove_unfinished__takes_only_temporary_files(tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    (tmp_path / "last").mkdir()
+    for name in (f".{NEWEST}.x7k2", "last/.model.safetensors.abcd"):
+        (tmp_path / name).write_bytes(b"half")
+    remove_unfinished(tmp_path)
+    assert {file.name for file in tmp_path.rglob("*") if file.is_file()} == {NEWEST}
 
 
 def test_prefixed__under_takes_it_off_again() -> None:

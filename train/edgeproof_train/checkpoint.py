@@ -78,9 +78,16 @@ def read_checkpoint(path: Path) -> tuple[Tensors, State]:
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Delete the checkpoints of a training that has ended or is begun anew."""
+    """Delete the checkpoints of a training that has ended."""
     for name in (NEWEST, BEFORE):
         (folder / name).unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete the temporary files that a killed process was about to rename."""
+    for file in folder.rglob(".*.*"):
+        if file.is_file():
+            file.unlink()
 
 
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> Tensors:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -16,21 +17,42 @@ from edgeproof_train.student import Student
 
 
 def embed_images(
-    student: Student, images: ImageSet, *, batch_size: int = 64, workers: int = 0, device: str = "cpu"
+    student: Student,
+    images: ImageSet,
+    *,
+    batch_size: int = 64,
+    workers: int = 0,
+    device: str = "cpu",
+    label: str | None = None,
 ) -> np.ndarray:
-    """Return the student's embeddings (N, D), float32, not normalised, in the order of the images."""
+    """Return the student's embeddings (N, D), float32, not normalised, in the order of the images.
+
+    Args:
+        student: is put into eval mode for the time of the call.
+        images: N images.
+        batch_size: images at a time.
+        workers: threads that decode ahead.
+        device: where the student runs.
+        label: name of the work on a progress line; none is shown without it, as inside a training.
+    """
 
     def embedding(image: Tensor) -> Tensor:
         return student(image).embedding
 
-    return _over(student, embedding, images, batch_size, workers, device)
+    return _over(student, embedding, images, batch_size, workers, device, label)
 
 
 def pooled_features(
-    student: Student, images: ImageSet, *, batch_size: int = 64, workers: int = 0, device: str = "cpu"
+    student: Student,
+    images: ImageSet,
+    *,
+    batch_size: int = 64,
+    workers: int = 0,
+    device: str = "cpu",
+    label: str | None = "features",
 ) -> np.ndarray:
-    """Return what the student's head sees (N, F), float32, in the order of the images."""
-    return _over(student, student.pooled, images, batch_size, workers, device)
+    """Return what the student's head sees (N, F), float32; arguments as for `embed_images`."""
+    return _over(student, student.pooled, images, batch_size, workers, device, label)
 
 
 def _over(
@@ -40,15 +62,18 @@ def _over(
     batch_size: int,
     workers: int,
     device: str,
+    label: str | None,
 ) -> np.ndarray:
     was_training = student.training
     student.to(device).eval()
     rows: list[np.ndarray] = []
     batches: Any = eval_batches(images, student.preprocess, batch_size=batch_size, workers=workers)
-    with torch.inference_mode(), progress("embed", len(images), "images") as shown:
+    showing = progress(label, len(images), "images") if label else nullcontext()
+    with torch.inference_mode(), showing as shown:
         for batch in batches:
             image = batch["image"].to(device, memory_format=torch.channels_last)
             rows.append(function(image).float().cpu().numpy())
-            shown.advance(len(image))
+            if shown:
+                shown.advance(len(image))
     student.train(was_training)
     return np.concatenate(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -202,8 +203,11 @@ def scalars(row: Row) -> list[tuple[str, float]]:
 
 
 def events_writer(folder: Path, start_step: int) -> Any:
-    """Return a TensorBoard writer whose viewers drop what an interrupted attempt wrote after `start_step`."""
+    """Return a TensorBoard writer; viewers drop what an interrupted attempt wrote after `start_step`."""
     from torch.utils.tensorboard import SummaryWriter
 
+    place = folder / "events"
     with explain_os_errors(folder):
-        return SummaryWriter(str(folder / "events"), purge_step=start_step + 1 if start_step else None)
+        if not start_step and place.exists():
+            shutil.rmtree(place)
+        return SummaryWriter(str(place), purge_step=start_step + 1 if start_step else None)

@@ -26,7 +26,7 @@ from edgeproof_configs.errors import UsageError
 from edgeproof_configs.files import digest_of, read_json, write_bytes, write_json
 from edgeproof_configs.progress import Progress, progress
 from edgeproof_configs.schema import TrainConfig
-from edgeproof_train.checkpoint import remove_checkpoints
+from edgeproof_train.checkpoint import remove_checkpoints, remove_unfinished
 from edgeproof_train.ema import Ema
 from edgeproof_train.freeze import frozen_parts, rest
 from edgeproof_train.journal import Journal, Report, Row
@@ -170,6 +170,8 @@ class Training:
 
     def restore(self) -> None:
         """Go on from the newest checkpoint of the same settings, if there is one."""
+        if self.main:
+            remove_unfinished(self.folder)
         found = self.changing.restore(self.folder, self.key)
         if found is not None:
             self.at, self.scaler_state = found
@@ -267,7 +269,9 @@ class Training:
 
     def _evaluate(self) -> dict[str, float]:
         """Return the figures of the weights that would be shipped now; save them if no epoch was better."""
-        with self.ema.swapped() if self.ema else nullcontext():
+        # Compiling for every batch size of an evaluation, without gradients, takes longer than it saves.
+        eager = torch.compiler.set_stance("force_eager") if self.config.compile else nullcontext()
+        with eager, self.ema.swapped() if self.ema else nullcontext():
             self.task.eval()
             found = [self.evaluate(self.task.student) if self.main else {}]
             figures = {name: float(value) for name, value in broadcast_object_list(found)[0].items()}

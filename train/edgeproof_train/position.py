@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,12 @@ class Trained:
         Returns None where there is no checkpoint, or one of other settings.
         """
         found = load_checkpoint(folder)
-        if found is None or found[1]["key"] != key:
+        if found is None:
+            return None
+        if found[1]["key"] != key:
+            print(
+                "train: other settings than those of the checkpoint, begun anew", file=sys.stderr, flush=True
+            )
             return None
         tensors, state = found
         self.task.load_state_dict(under("task", tensors))
