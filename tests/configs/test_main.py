@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -160,8 +161,15 @@ def test_interrupt__says_how_to_go_on(tmp_path: Path) -> None:
     with pipe.open("w") as handle:
         handle.write("name: x\n")
         handle.flush()
-        time.sleep(1)  # until it waits for more: a signal that comes just before that is noticed only after
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        # A signal that comes just before it waits for more is noticed only after: so another one follows.
+        for _ in range(20):
+            time.sleep(1)
+            process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=4)
+                break
+        else:
+            process.kill()
+        _, err = process.communicate()
     assert process.returncode == 130
     assert err == "stopped; run the same command again to go on\n"
