@@ -109,8 +109,8 @@ def train(
         select: the figure, larger is better, that chooses the best epoch; the earlier of two that are equal.
         report: receives a row of figures for every 20th step (`event: step`) and every epoch (`event:
             epoch`).
-        rewind: called before the first row with the number of steps done; rows of later steps, which an
-            interrupted attempt has reported, are about to come again.
+        rewind: called on the first process, before the first row, with the number of steps done; rows of
+            later steps, which an interrupted attempt has reported, are about to come again.
         label: name of the work for the progress line.
 
     Raises:
@@ -123,7 +123,8 @@ def train(
     if finished is not None:
         return finished
     training.restore()
-    rewind(training.at.step)
+    if training.main:
+        rewind(training.at.step)
     return training.run(label)
 
 
