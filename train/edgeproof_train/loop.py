@@ -8,6 +8,7 @@ killed goes on to the same bits on a CPU.
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -107,8 +108,8 @@ def train(
         device: `cpu` or `cuda`.
         evaluate: returns figures of the student on validation data; called on the first process only.
         select: the figure, larger is better, that chooses the best epoch; the earlier of two that are equal.
-        report: receives a row of figures for every 20th step (`event: step`) and every epoch (`event:
-            epoch`).
+        report: receives, on the first process, the figures of every 20th step (`event: step`) and of every
+            epoch (`event: epoch`).
         rewind: called on the first process, before the first row, with the number of steps done; rows of
             later steps, which an interrupted attempt has reported, are about to come again.
         label: name of the work for the progress line.
@@ -194,7 +195,8 @@ class Training:
             read_each_step=self.accelerator.device.type == "cpu",
         )
         try:
-            with progress(label, self.total_steps - self.at.step, "steps") as shown:
+            quiet = None if self.main else io.StringIO()
+            with progress(label, self.total_steps - self.at.step, "steps", quiet) as shown:
                 while self.at.epoch < self.config.epochs:
                     self._epoch(shown)
                     self._close_epoch()
