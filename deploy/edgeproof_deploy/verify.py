@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from safetensors.torch import load_file
 from edgeproof_configs.progress import progress
 from edgeproof_data.loader import eval_batches
 from edgeproof_data.sets import ImageSet
+from edgeproof_deploy.batches import batch_gate
 from edgeproof_deploy.decisions import Vocabulary
 from edgeproof_deploy.engine import NOT_RUN_HERE, RUN_HERE, Session, make_engine
-from edgeproof_deploy.gates import Step, limits_of
+from edgeproof_deploy.gates import GateResult, Step, limits_of
 from edgeproof_deploy.parity import Form, PairParity, compare_pair
 from edgeproof_deploy.preprocessing_parity import (
     PreprocessingParity,
@@ -95,9 +97,10 @@ def verify_run(data: RunData, engines: dict[str, Path], folder: Path) -> Verific
     found.rows[-1]["gates"].append(preprocessing.gate.to_dict())
     found.embeddings, found.shipped = eager.embeddings, eager.name  # pyright: ignore[reportAttributeAccessIssue]
     for kind, file in engines.items():
-        form = run_engine(kind, file, images, student)
+        form, batched = run_engine(kind, file, images, student, data.recipe.deploy.batch)
         step: Step = "export" if kind == "onnxruntime" else "engine"
         pair = compare_pair(eager, form, limits_of(step, "fp32", gates), vocabulary)
+        pair.gates += batched
         add(found, form, teacher, pair, RUN_HERE if form.embeddings is not None else NOT_RUN_HERE)
         if form.embeddings is not None:
             found.embeddings, found.shipped = form.embeddings, form.name
@@ -134,15 +137,24 @@ def scores_of(embeddings: np.ndarray, vocabulary: Vocabulary, teacher: np.ndarra
     )
 
 
-def run_engine(kind: str, file: Path, images: ImageSet, student: Student) -> Form:
-    """Run an engine over the images; a form without embeddings where it cannot run here."""
+def run_engine(
+    kind: str, file: Path, images: ImageSet, student: Student, batches: Sequence[int]
+) -> tuple[Form, list[GateResult]]:
+    """Run an engine over the images, and some of them alone and in batches.
+
+    Returns:
+        The form, without embeddings where the engine cannot run here, and the gates of the engine itself.
+    """
     engine = make_engine(kind)
     reason = engine.why_not_here()
     if reason is not None:
-        return Form("student", kind, reason=f"{NOT_RUN_HERE}: {reason}")
+        return Form("student", kind, reason=f"{NOT_RUN_HERE}: {reason}"), []
     session = engine.open(file)
     try:
-        return Form("student", kind, embeddings=run_session(session, images, student, kind))
+        rows = run_session(session, images, student, kind)
+        first = next(eval_batches(images, student.preprocess, batch_size=max(batches) + 1))
+        gate = batch_gate(session, first["image"].numpy(), batches)
+        return Form("student", kind, embeddings=rows), [gate]
     finally:
         session.close()
 

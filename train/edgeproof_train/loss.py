@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -31,6 +31,12 @@ class LossContext:
         text: returns unit rows (K, D) for the words of a spec, or for the head's own words if it is given
             None; None where there are no text embeddings at all.
         class_to_text: int64 (num_classes,): row of each class in the head's words, -1 where it has none.
+        class_scores: whether the space that student and teacher share is that of class scores: their
+            `embedding` then is their `logits`.
+        student_features: shape without the batch, (C, H, W), of each of the student's nodes that was asked
+            for.
+        teacher_features: likewise of the teacher.
+        parts: width of each teacher's part where several teachers' embeddings stand side by side.
     """
 
     student_dim: int
@@ -38,6 +44,10 @@ class LossContext:
     num_classes: int = 0
     text: Callable[[TextSpec | None], Tensor] | None = None
     class_to_text: Tensor | None = None
+    class_scores: bool = False
+    student_features: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    teacher_features: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    parts: tuple[int, ...] = ()
 
     def supplies(self) -> set[str]:
         """Return the names of all needs that can be met."""
@@ -48,6 +58,12 @@ class LossContext:
             met.add("batch.label")
         if self.text is not None:
             met.add("text_embeddings")
+        if self.class_scores:
+            met |= {"student.logits", "student.second"}
+        if self.class_scores and self.teacher_dim is not None:
+            met.add("teacher.logits")
+        met |= {f"student.features[{node}]" for node in self.student_features}
+        met |= {f"teacher.features[{node}]" for node in self.teacher_features}
         return met
 
     def text_rows(self, spec: TextSpec | None = None) -> Tensor:
@@ -75,18 +91,22 @@ class Loss(nn.Module, ABC):
     saved and resumed with the student, and are not part of what is exported.
 
     Attributes:
-        needs: of `student.embedding`, `teacher.embedding`, `batch.label`, `text_embeddings`.
+        needs: of `student.embedding`, `student.logits`, `student.second`, `student.features[NODE]`, likewise
+            of `teacher` but for `second`, `batch.label`, `text_embeddings`. What depends on the settings is
+            told by `needs_of`.
         same_width: whether it compares student and teacher value by value, so that their widths must be
             equal.
         depends_on_batch: whether the value of a batch is something else than the mean over its images.
             Such a loss cannot be accumulated over smaller batches, and under `torchrun` compares the
-            images of each process.
+            images of each process, or of all where `train.gather` is on.
+        one_label: whether every image must have one label of its own, so that mixed images are refused.
     """
 
     Config: ClassVar[type[LossConfig]]
     needs: ClassVar[tuple[str, ...]]
     same_width: ClassVar[bool] = True
     depends_on_batch: ClassVar[bool] = False
+    one_label: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -99,6 +119,12 @@ class Loss(nn.Module, ABC):
         self.config = config
         if self.same_width and {"student.embedding", "teacher.embedding"} <= set(self.needs):
             check_widths(config.kind, context)
+
+    @classmethod
+    def needs_of(cls, config: Any) -> tuple[str, ...]:
+        """Return what a loss with these settings needs; feature losses add the nodes they name."""
+        del config
+        return cls.needs
 
     @abstractmethod
     def forward(self, outputs: StepOutputs) -> Tensor:
@@ -113,7 +139,7 @@ def fp32_island(forward: Forward) -> Forward:
 
     @wraps(forward)
     def guarded(self: Any, outputs: StepOutputs) -> Tensor:
-        device = outputs.student.embedding.device.type
+        device = outputs.device.type
         off = torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
         with off:
             return forward(self, outputs.full_precision())
@@ -122,11 +148,11 @@ def fp32_island(forward: Forward) -> Forward:
     return cast("Forward", guarded)
 
 
-def check_needs(losses: Mapping[str, type[Loss]], context: LossContext) -> None:
+def check_needs(losses: Mapping[str, tuple[str, ...]], context: LossContext) -> None:
     """Refuse losses that ask for what is not there, before any image is read.
 
     Args:
-        losses: loss classes by name.
+        losses: what each loss needs, by name.
         context: what there is.
 
     Raises:
@@ -137,9 +163,12 @@ def check_needs(losses: Mapping[str, type[Loss]], context: LossContext) -> None:
         "teacher.embedding": "there is no teacher",
         "batch.label": "the training images have no labels",
         "text_embeddings": "there are no text embeddings: the recipe's head has no words",
+        "student.logits": "the student gives embeddings; class scores come with head: {kind: classifier}",
+        "student.second": "only a student of class scores is run twice; set head: {kind: classifier}",
+        "teacher.logits": "the teacher gives no class scores here; they come with head: {kind: classifier}",
     }
-    for name, loss in losses.items():
-        for need in loss.needs:
+    for name, needs in losses.items():
+        for need in needs:
             if need not in met:
                 reason = advice.get(need, f"this recipe supplies {', '.join(sorted(met))}")
                 fix = f"remove {name} from losses"

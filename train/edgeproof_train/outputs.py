@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import cast
 
+import torch
 from torch import Tensor
 
 ABSENT = cast("Tensor", None)
@@ -40,6 +41,19 @@ class ModelOutputs:
 
 
 @dataclass(frozen=True)
+class Mix:
+    """How each image of a batch was mixed with another one (mixup, CutMix).
+
+    Attributes:
+        partner: int64 (B,), label of the image that was mixed in, -1 where it has none.
+        share: float32 (B,), how much of the mixed image is its own; 1 is an image left alone.
+    """
+
+    partner: Tensor
+    share: Tensor
+
+
+@dataclass(frozen=True)
 class StepOutputs:
     """Everything that a loss may look at.
 
@@ -48,17 +62,32 @@ class StepOutputs:
         teacher: the teacher's outputs for the same images, without gradient.
         label: int64 (B,), row in the data's class names, -1 where an image has none.
         step: optimizer steps done before this one.
+        second: the student's outputs of a second pass over the same images, with other units dropped, with
+            gradient; there if a loss needs `student.second`.
+        mix: how the images were mixed; None if they were not.
     """
 
     student: ModelOutputs
     teacher: ModelOutputs = ModelOutputs()
     label: Tensor = ABSENT
     step: int = 0
+    second: ModelOutputs = ModelOutputs()
+    mix: Mix | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the student's outputs lie."""
+        found = self.student
+        first = found.embedding if found.embedding is not ABSENT else found.logits
+        return (first if first is not ABSENT else next(iter(found.features.values()))).device
 
     def full_precision(self) -> StepOutputs:
         """Return the same with half-precision tensors as float32; float32 and float64 stay as they are."""
         return replace(
-            self, student=self.student.map(at_least_float32), teacher=self.teacher.map(at_least_float32)
+            self,
+            student=self.student.map(at_least_float32),
+            teacher=self.teacher.map(at_least_float32),
+            second=self.second.map(at_least_float32),
         )
 
 

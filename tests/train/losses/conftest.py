@@ -55,9 +55,10 @@ def value() -> Callable[..., Tensor]:
     def evaluate(
         loss: Loss, student: Tensor, teacher: Tensor | None = None, label: Tensor | None = None
     ) -> Tensor:
-        known: dict[str, Any] = {} if teacher is None else {"teacher": ModelOutputs(embedding=teacher)}
+        # In the space of class scores an embedding is the scores themselves.
+        known: dict[str, Any] = {} if teacher is None else {"teacher": ModelOutputs(teacher, teacher)}
         if label is not None:
             known["label"] = label
-        return loss(StepOutputs(ModelOutputs(embedding=student), **known))
+        return loss(StepOutputs(ModelOutputs(student, student), **known))
 
     return evaluate

@@ -13,7 +13,15 @@ from edgeproof_configs.errors import UsageError
 from edgeproof_configs.registry import discover
 from edgeproof_train.loss import Loss, LossContext
 
-KINDS = sorted(discover("loss"))
+OF_EMBEDDINGS_AND_SCORES = {
+    *("student.embedding", "student.logits", "teacher.embedding", "teacher.logits"),
+    *("batch.label", "text_embeddings"),
+}
+KINDS = sorted(
+    kind
+    for kind, found in discover("loss").items()
+    if set(vars(found).get("needs", ("of its nodes",))) <= OF_EMBEDDINGS_AND_SCORES
+)
 PAIRED = [kind for kind in KINDS if "teacher.embedding" in vars(discover("loss")[kind])["needs"]]
 EMBEDDING = ["cosine_embedding", "mse_embedding", "smooth_l1_embedding", "text_kl"]
 LABEL = torch.tensor([0, 1, 3, -1, 2, 0])
