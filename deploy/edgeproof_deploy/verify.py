@@ -100,7 +100,7 @@ def verify_run(data: RunData, engines: dict[str, Path], folder: Path) -> Verific
         form, batched = run_engine(kind, file, images, student, data.recipe.deploy.batch)
         step: Step = "export" if kind == "onnxruntime" else "engine"
         pair = compare_pair(eager, form, limits_of(step, "fp32", gates), vocabulary)
-        pair.gates += batched
+        pair.gates.extend(batched)
         add(found, form, teacher, pair, RUN_HERE if form.embeddings is not None else NOT_RUN_HERE)
         if form.embeddings is not None:
             found.embeddings, found.shipped = form.embeddings, form.name
