@@ -36,10 +36,11 @@ class TeacherConfig(Config):
 
 
 class LossConfig(Config):
-    """Base of the loss kinds: one weighted term."""
+    """Base of the loss kinds: one weighted term, whose weight rises linearly over `warmup_epochs`."""
 
     kind: str
     weight: Annotated[float, Field(ge=0)] = 1.0
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
 
 
 class HeadConfig(Config):
@@ -56,14 +57,23 @@ class StudentConfig(Config):
 
 
 class AugmentConfig(Config):
-    """Random changes of a training image, applied in this order by torchvision v2 transforms."""
+    """Random changes of a training image, applied in this order by torchvision v2 transforms.
+
+    `policy` is a published set of strong changes with torchvision's settings. `policy_magnitude` is 0 to 30
+    for rand_augment (9 unless told) and the severity 1 to 10 for aug_mix (3); `policy_operations` is how many
+    changes it makes (2). `cutout` is the side of a square that is covered, as a part of the image's side.
+    """
 
     random_resized_crop: tuple[Fraction, Fraction] | None = None
     shift_pixels: Annotated[int, Field(ge=0)] = 0
     flip: Fraction = 0.0
+    policy: Literal["auto_augment", "rand_augment", "trivial_augment", "aug_mix"] | None = None
+    policy_magnitude: Annotated[int, Field(ge=0, le=30)] | None = None
+    policy_operations: PositiveInt | None = None
     color_jitter: Fraction = 0.0
     rotate_degrees: Annotated[float, Field(ge=0, le=180)] = 0.0
     erase: Fraction = 0.0
+    cutout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     @model_validator(mode="after")
     def _crop_is_a_range(self) -> AugmentConfig:
@@ -74,10 +84,38 @@ class AugmentConfig(Config):
             raise ValueError("shift_pixels has no effect beside random_resized_crop: set one of them")
         return self
 
+    @model_validator(mode="after")
+    def _policy_has_these_settings(self) -> AugmentConfig:
+        if self.policy_operations is not None and self.policy != "rand_augment":
+            raise ValueError("policy_operations has no effect without policy: rand_augment")
+        if self.policy_magnitude is not None and self.policy not in ("rand_augment", "aug_mix"):
+            raise ValueError("policy_magnitude has no effect without policy: rand_augment or aug_mix")
+        if self.policy == "aug_mix" and self.policy_magnitude not in (None, *range(1, 11)):
+            raise ValueError(f"policy_magnitude: aug_mix knows 1 to 10, got {self.policy_magnitude}")
+        return self
+
     @property
     def active(self) -> bool:
         """Whether any change is made at all."""
         return self != AugmentConfig()
+
+
+class MixConfig(Config):
+    """Mixing each image of a batch with another one: mixup (arXiv:1710.09412), CutMix (arXiv:1905.04899).
+
+    `mixup` and `cutmix` are the alpha of Beta(alpha, alpha), from which the share of the own image is drawn
+    once a batch; 0 is off, and of two that are on each batch draws one. `probability`: of mixing a batch.
+    """
+
+    mixup: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    cutmix: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    probability: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @model_validator(mode="after")
+    def _mixes(self) -> MixConfig:
+        if not self.mixup and not self.cutmix:
+            raise ValueError("mixup and cutmix are both 0: nothing would be mixed; set one, or remove mix")
+        return self
 
 
 class TrainConfig(Config):
@@ -94,13 +132,17 @@ class TrainConfig(Config):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     accumulate: PositiveInt = 1
     clip_grad_norm: PositiveFloat | None = 1.0
+    gather: bool = False
     ema: bool | Annotated[float, Field(gt=0, lt=1)] = False
     freeze: tuple[str, ...] = ()
     freeze_batch_norm: bool = False
     channels_last: bool = True
     compile: bool = False
     augment: AugmentConfig = AugmentConfig()
+    mix: MixConfig | None = None
+    balance: Literal["none", "classes"] = "none"
     eval_every: PositiveInt = 1
+    patience: PositiveInt | None = None
     select: Literal["top1", "mean_per_class", "cosine_mean"] | None = None
     checkpoint_every_steps: PositiveInt | None = None
     workers: Annotated[int, Field(ge=0)] = 2
@@ -110,6 +152,23 @@ class TrainConfig(Config):
     def _warmup_fits(self) -> TrainConfig:
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs must be below epochs ({self.epochs}), got {self.warmup_epochs}")
+        return self
+
+    @model_validator(mode="after")
+    def _mix_has_partners(self) -> TrainConfig:
+        if self.mix and self.batch_size == 1:
+            raise ValueError("mix has no effect with batch_size 1: there is no other image to mix with")
+        return self
+
+    @model_validator(mode="after")
+    def _patience_can_end(self) -> TrainConfig:
+        evaluations = -(-self.epochs // self.eval_every)
+        # The first evaluation is the best so far, and after the last one training ends anyway.
+        if self.patience is not None and self.patience > evaluations - 2:
+            raise ValueError(
+                f"patience {self.patience} has no effect: {self.epochs} epochs with eval_every"
+                f" {self.eval_every} give {evaluations} evaluations"
+            )
         return self
 
 
