@@ -18,6 +18,7 @@ from edgeproof_benchmarks.report import render_report
 from edgeproof_benchmarks.report_data import load_report_data
 from edgeproof_benchmarks.result import make_result
 from edgeproof_configs.files import write_bytes, write_json, write_text
+from edgeproof_configs.registry import component_class
 from edgeproof_configs.run import environment
 from edgeproof_configs.schema import BenchConfig
 from edgeproof_configs.stage import StageContext, StageOutcome
@@ -25,10 +26,10 @@ from edgeproof_data.sets import ImageSet
 from edgeproof_deploy.engine import Session, make_engine
 from edgeproof_deploy.runtime.preprocess import Preprocess, open_image
 from edgeproof_deploy.stages import built_file, size_of
-from edgeproof_train.heads.zero_shot import ZeroShotHead
 from edgeproof_train.run_data import RunData
 from edgeproof_train.teacher import Teacher
 
+Classify = Callable[[np.ndarray], np.ndarray]
 PHASE_IMAGES = 64
 ROUNDS = 5
 
@@ -38,7 +39,8 @@ def bench_stage(context: StageContext) -> StageOutcome:
     recipe, folder = context.recipe, context.folder("bench")
     data = RunData(context)
     images = data.split("test")
-    head = ZeroShotHead.load(context.run.stage("head"))
+    head: Any = component_class("head", recipe.head.kind)
+    classify = head.load(context.run.stage("head")).logits
     student_folder = context.run.stage("train")
     kinds = ["pytorch", *(kind for kind in recipe.deploy.engines if kind != "pytorch")]
     files = {kind: student_folder if kind == "pytorch" else built_file(context, kind) for kind in kinds}
@@ -59,7 +61,7 @@ def bench_stage(context: StageContext) -> StageOutcome:
             phases: dict[str, Latency] = {}
             session = sessions.get(name.partition("/")[2])
             if session is not None:
-                phases = phases_of(session, preprocess, images, head, recipe.bench)
+                phases = phases_of(session, preprocess, images, classify, recipe.bench)
             threads = recipe.bench.threads or torch.get_num_threads()
             figures.setdefault(name, {}).update(form_figures(measured, phases, threads))
     write_traces(folder / "traces.npz", latencies)
@@ -114,7 +116,7 @@ def input_batch(images: ImageSet, preprocess: Preprocess, batch: int) -> np.ndar
 
 
 def phases_of(
-    session: Session, preprocess: Preprocess, images: ImageSet, head: ZeroShotHead, bench: BenchConfig
+    session: Session, preprocess: Preprocess, images: ImageSet, head: Classify, bench: BenchConfig
 ) -> dict[str, Latency]:
     """Return decode, preprocess, compute and head times of single images."""
     chosen = np.linspace(0, len(images) - 1, min(PHASE_IMAGES, len(images))).astype(int)
@@ -122,7 +124,7 @@ def phases_of(
         [images.file(int(index)) for index in chosen],
         preprocess=preprocess,
         session=session,
-        head=head.logits,
+        head=head,
         seconds=bench.seconds / 2,
         warmup_seconds=bench.warmup_seconds / 2,
     )

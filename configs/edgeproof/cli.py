@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -35,6 +35,12 @@ DeviceOption = Annotated[
     str | None, typer.Option(metavar="cpu|cuda", help="Where torch works.  [cuda if there]")
 ]
 StrictOption = Annotated[bool, typer.Option("--strict", help="A gate that could not be measured fails.")]
+SeedsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=2, metavar="N", help="Run with N seeds and report mean and deviation.", show_default=False
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 STAGES = {
@@ -88,6 +94,7 @@ def ship(
     ] = False,
     device: DeviceOption = None,
     strict: StrictOption = False,
+    seeds: SeedsOption = None,
 ) -> int:
     """Run every stage of a recipe, in order.
 
@@ -101,9 +108,20 @@ def ship(
         if dry_run:
             print(recipes.plan(recipe, overrides or [], run))
         return 0
-    from edgeproof.ship import ship
+    return run_chain(
+        recipe, seeds, overrides=overrides or [], run=run, start=start, device=device, strict=strict
+    )
 
-    return ship(recipe, overrides=overrides or [], run=run, start=start, device=device, strict=strict)
+
+def run_chain(recipe: str, seeds: int | None, **options: Any) -> int:
+    """Run stages once, or once for each seed."""
+    if seeds is None:
+        from edgeproof.ship import ship
+
+        return ship(recipe, **options)
+    from edgeproof.seeds import ship_seeds
+
+    return ship_seeds(recipe, seeds=seeds, **options)
 
 
 def stage_command(stage: str, text: str) -> Callable[..., int]:
@@ -115,17 +133,20 @@ def stage_command(stage: str, text: str) -> Callable[..., int]:
         overrides: SetOption = None,
         device: DeviceOption = None,
         strict: StrictOption = False,
+        seeds: SeedsOption = None,
     ) -> int:
         from edgeproof.bundles import is_bundle, refuse_options
 
         if stage in STAGES_ON_BUNDLES and is_bundle(Path(recipe)):
             from edgeproof import bundle_checks
 
-            refuse_options({"--run": run, "--set": overrides, "--device": device, "--strict": strict})
+            refuse_options(
+                {"--run": run, "--set": overrides, "--device": device, "--strict": strict, "--seeds": seeds}
+            )
             return getattr(bundle_checks, stage)(Path(recipe))
-        from edgeproof.ship import ship
-
-        return ship(recipe, overrides=overrides or [], run=run, until=stage, device=device, strict=strict)
+        return run_chain(
+            recipe, seeds, overrides=overrides or [], run=run, until=stage, device=device, strict=strict
+        )
 
     command.__doc__ = text
     return command

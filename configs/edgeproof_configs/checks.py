@@ -7,16 +7,32 @@ which no single part can do. A new check is one function, listed in `CHECKS`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from edgeproof_configs.registry import component_class
-from edgeproof_configs.schema import DeployConfig, Recipe
+from edgeproof_configs.schema import DeployConfig, LossConfig, Recipe
 from edgeproof_configs.wording import Finding
 
 
 def stored_views(recipe: Recipe) -> Iterator[Finding]:
     """`teacher.view` fits what the student will see."""
     augmented = recipe.train.augment.active
-    live = getattr(component_class("teacher", recipe.teacher.kind), "live", True)
+    teacher = component_class("teacher", recipe.teacher.kind)
+    live = getattr(teacher, "live", True)
+    if getattr(teacher, "absent", False):
+        return
+    if recipe.teacher.view == "assume_invariant" and (in_class_scores(recipe) or needs_maps(recipe)):
+        yield (
+            ("teacher", "view"),
+            "'assume_invariant' is for pooled embeddings: class scores and feature maps change with the view",
+        )
+        return
+    if recipe.train.mix is not None and not (live and recipe.teacher.view == "exact"):
+        yield (
+            ("train", "mix"),
+            "no stored output belongs to a mixed image: the teacher has to look at it (a live teacher, "
+            "view: exact)",
+        )
     if recipe.teacher.view == "exact" and not live and augmented:
         yield (
             ("teacher", "view"),
@@ -36,8 +52,92 @@ def needs_of_labels(recipe: Recipe) -> Iterator[Finding]:
     if recipe.train.select in ("top1", "mean_per_class"):
         yield ("train", "select"), f"'{recipe.train.select}' needs labels, and data.labels is 'none'"
     for index, loss in enumerate(recipe.losses):
-        if "batch.label" in getattr(component_class("loss", loss.kind), "needs", ()):
+        if "batch.label" in needs_of(loss):
             yield ("losses", index), f"{loss.kind} needs labels, and data.labels is 'none'"
+
+
+def class_scores(recipe: Recipe) -> Iterator[Finding]:
+    """What works on class scores only is asked for where there are some, and the other way round."""
+    if in_class_scores(recipe):
+        if getattr(recipe.data, "labels", None) == "none":
+            yield ("head",), "a classifier scores the classes of the data, and data.labels is 'none'"
+        if getattr(recipe.student, "head_init", "random") == "least_squares":
+            yield ("student", "head_init"), "'least_squares' fits embeddings, not class scores"
+        return
+    if getattr(component_class("teacher", recipe.teacher.kind), "absent", False):
+        yield ("teacher",), "without a teacher only class scores can be learnt: set head: {kind: classifier}"
+    for index, loss in enumerate(recipe.losses):
+        wanted = [need for need in needs_of(loss) if need.endswith((".logits", "student.second"))]
+        if wanted:
+            yield (
+                ("losses", index),
+                f"{loss.kind} works on class scores: set head: {{kind: classifier}}, or use other losses",
+            )
+
+
+def without_teacher(recipe: Recipe) -> Iterator[Finding]:
+    """No loss looks at a teacher that is not there."""
+    if not getattr(component_class("teacher", recipe.teacher.kind), "absent", False):
+        return
+    for index, loss in enumerate(recipe.losses):
+        if any(need.startswith("teacher.") for need in needs_of(loss)):
+            yield ("losses", index), f"{loss.kind} needs a teacher, and teacher.kind is 'none'"
+    if recipe.baseline is not None:
+        yield ("baseline",), "without a teacher the student itself is trained on labels: remove it"
+
+
+def dropout_of_second_pass(recipe: Recipe) -> Iterator[Finding]:
+    """Two passes over the same images differ only where something is dropped at random."""
+    arguments = getattr(recipe.student, "kwargs", {})
+    dropped = any(
+        value for key, value in arguments.items() if key.endswith("drop_rate") or "drop_path" in key
+    )
+    for index, loss in enumerate(recipe.losses):
+        if "student.second" in needs_of(loss) and not dropped:
+            yield (
+                ("losses", index),
+                f"{loss.kind} compares two equal passes: set student.kwargs: {{drop_rate: 0.2}}",
+            )
+
+
+def mixed_labels(recipe: Recipe) -> Iterator[Finding]:
+    """A loss that takes one label an image is not used on mixed images."""
+    if recipe.train.mix is None:
+        return
+    for index, loss in enumerate(recipe.losses):
+        if getattr(component_class("loss", loss.kind), "one_label", False):
+            yield ("losses", index), f"{loss.kind} needs one label an image, and train.mix mixes two"
+
+
+def eased_in(recipe: Recipe) -> Iterator[Finding]:
+    """No term is still warming up when training ends; nothing is gathered that no loss compares."""
+    for index, loss in enumerate(recipe.losses):
+        if loss.warmup_epochs >= recipe.train.epochs:
+            yield (
+                ("losses", index, "warmup_epochs"),
+                f"must be below train.epochs ({recipe.train.epochs}), got {loss.warmup_epochs}",
+            )
+    compares = any(
+        getattr(component_class("loss", loss.kind), "depends_on_batch", False) for loss in recipe.losses
+    )
+    if recipe.train.gather and not compares:
+        yield ("train", "gather"), "has no effect: no loss compares the images of a batch with each other"
+
+
+def in_class_scores(recipe: Recipe) -> bool:
+    """Return whether student and teacher meet in the space of class scores."""
+    return getattr(component_class("head", recipe.head.kind), "class_scores", False)
+
+
+def needs_of(loss: LossConfig) -> tuple[str, ...]:
+    """Return what a loss needs."""
+    component: Any = component_class("loss", loss.kind)
+    return component.needs_of(loss)
+
+
+def needs_maps(recipe: Recipe) -> bool:
+    """Return whether a loss looks at the teacher's feature maps."""
+    return any("teacher.features[" in need for loss in recipe.losses for need in needs_of(loss))
 
 
 def weights_of_losses(recipe: Recipe) -> Iterator[Finding]:
@@ -75,6 +175,11 @@ def deployed_once(recipe: Recipe) -> Iterator[Finding]:
 CHECKS: tuple[Callable[[Recipe], Iterator[Finding]], ...] = (
     stored_views,
     needs_of_labels,
+    class_scores,
+    without_teacher,
+    dropout_of_second_pass,
+    mixed_labels,
+    eased_in,
     weights_of_losses,
     measured_latency,
     deployed_once,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgeproof_deploy.paired import difference_interval, mcnemar_p
-from edgeproof_train.metrics import unit_rows, zero_shot_metrics
+from edgeproof_train.metrics import cosines_to, zero_shot_metrics
 
 TIE_MARGIN = 1e-5
 """Two labels whose cosines are this close are a tie: fp32 itself does not order them."""
@@ -22,21 +22,21 @@ class Vocabulary:
 
     Attributes:
         names: K labels.
-        text: (K, D) their embeddings.
+        text: (K, D) their embeddings; None where a form's embeddings are the labels' scores.
         labels: (N,) int64, the true label's row of each image; -1 where there is none.
         unseen: labels that were held out of training.
         paths: N names of the images.
     """
 
     names: tuple[str, ...]
-    text: np.ndarray
+    text: np.ndarray | None
     labels: np.ndarray
     paths: tuple[str, ...]
     unseen: Collection[str] = ()
 
     def scores(self, embeddings: np.ndarray) -> np.ndarray:
         """Return the cosines (N, K), float64."""
-        return unit_rows(embeddings) @ unit_rows(self.text).T
+        return cosines_to(self.text, embeddings)
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,11 @@ TOP = 3
 def write_pictures(data: RunData, found: Verification, folder: Path) -> list[Path]:
     """Write `examples.json` and, where images have labels, `confusion.json`; return what was written."""
     vocabulary = found.vocabulary
-    scores = vocabulary.scores(found.embeddings)
-    predicted = scores.argmax(axis=1)
+    predicted = vocabulary.scores(found.embeddings).argmax(axis=1)
     labelled = vocabulary.labels >= 0
     written = [folder / "examples.json"]
     chosen = choose(predicted == vocabulary.labels, labelled)
-    write_json(written[0], [example(data, found, scores[i], int(i)) for i in chosen])
+    write_json(written[0], [example(data, found, int(i)) for i in chosen])
     if labelled.any():
         counts = confusion(vocabulary.labels[labelled], predicted[labelled], len(vocabulary.names))
         present = np.flatnonzero(counts.sum(axis=0) + counts.sum(axis=1))
@@ -60,10 +59,13 @@ def spread(positions: np.ndarray, count: int) -> np.ndarray:
     return positions[np.linspace(0, len(positions) - 1, count).astype(int)]
 
 
-def example(data: RunData, found: Verification, scores: np.ndarray, index: int) -> dict[str, Any]:
+def example(data: RunData, found: Verification, index: int) -> dict[str, Any]:
     """Return one test image with its best labels and their probabilities."""
     vocabulary = found.vocabulary
-    logits = scores * data.context.metrics("embed")["logit_scale"]
+    logits = found.embeddings[index].astype(np.float64)
+    if vocabulary.text is not None:
+        cosines = vocabulary.scores(found.embeddings[index : index + 1])[0]
+        logits = cosines * data.context.metrics("embed")["logit_scale"]
     shares = np.exp(logits - logits.max())
     shares /= shares.sum()
     best = np.argsort(-shares, kind="stable")[:TOP]

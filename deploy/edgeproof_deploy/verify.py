@@ -88,11 +88,13 @@ def verify_run(data: RunData, engines: dict[str, Path], folder: Path) -> Verific
         folder / "edge_images",
     )
     found = Verification(len(images), vocabulary, preprocessing)
-    teacher = Form("teacher", embeddings=data.teacher_rows("test", images))
+    teacher = Form("teacher", embeddings=data.teacher_rows("test", images)) if data.has_teacher else None
     eager = Form("student", "pytorch", embeddings=embed_images(student, images, device=data.context.device))
     gates = data.recipe.gates
-    distilled = compare_pair(teacher, eager, limits_of("distil", "fp32", gates), vocabulary)
-    add(found, teacher, teacher, None, "")
+    distilled = None
+    if teacher is not None:
+        distilled = compare_pair(teacher, eager, limits_of("distil", "fp32", gates), vocabulary)
+        add(found, teacher, teacher, None, "")
     add(found, eager, teacher, distilled, RUN_HERE)
     found.rows[-1]["gates"].append(preprocessing.gate.to_dict())
     found.embeddings, found.shipped = eager.embeddings, eager.name  # pyright: ignore[reportAttributeAccessIssue]
@@ -108,11 +110,11 @@ def verify_run(data: RunData, engines: dict[str, Path], folder: Path) -> Verific
     return found
 
 
-def add(found: Verification, form: Form, teacher: Form, pair: PairParity | None, status: str) -> None:
+def add(found: Verification, form: Form, teacher: Form | None, pair: PairParity | None, status: str) -> None:
     """Add a form's row, and the pair that judges it."""
     metrics: dict[str, float] = {}
     if form.embeddings is not None:
-        rows = None if form is teacher else teacher.embeddings
+        rows = None if teacher is None or form is teacher else teacher.embeddings
         metrics = scores_of(form.embeddings, found.vocabulary, rows)
     if pair is not None:
         found.pairs.append(pair)
@@ -169,7 +171,9 @@ def run_session(session: Session, images: ImageSet, student: Student, label: str
     return np.concatenate(rows)
 
 
-def controls(data: RunData, images: ImageSet, vocabulary: Vocabulary, teacher: Form) -> list[dict[str, Any]]:
+def controls(
+    data: RunData, images: ImageSet, vocabulary: Vocabulary, teacher: Form | None
+) -> list[dict[str, Any]]:
     """Return rows to compare with: chance, the student before training, normal training on labels."""
     rows: list[dict[str, Any]] = []
     if (vocabulary.labels >= 0).any():
@@ -178,13 +182,15 @@ def controls(data: RunData, images: ImageSet, vocabulary: Vocabulary, teacher: F
         rows.append({"form": "chance", "metrics": chance})
     seed_everything(data.recipe.train.seed)
     untrained = embed_images(new_student(data).eval(), images, device=data.context.device)
-    rows.append(
-        {"form": "untrained student", "metrics": scores_of(untrained, vocabulary, teacher.embeddings)}
-    )
+    teacher_rows = teacher.embeddings if teacher else None
+    rows.append({"form": "untrained student", "metrics": scores_of(untrained, vocabulary, teacher_rows)})
     baseline = data.context.run.stage("baseline")
     if data.context.run.record("baseline") is not None:
         student = Student.load(baseline)
-        metrics = classifier_scores(data, images, student, read_classifier(baseline))
+        if data.class_scores:
+            metrics = scores_of(embed_images(student, images, device=data.context.device), vocabulary, None)
+        else:
+            metrics = classifier_scores(data, images, student, read_classifier(baseline))
         rows.append({"form": "baseline", "metrics": metrics})
     return rows
 

@@ -11,21 +11,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgeproof_configs.registry import build
+from edgeproof_configs.registry import build, component_class
 from edgeproof_configs.schema import LossConfig, TrainConfig
 from edgeproof_data.loader import TrainLoader
 from edgeproof_data.sets import ImageSet, SplitName
 from edgeproof_train.embeddings import embed_images, pooled_features
 from edgeproof_train.loop import LOSSES_FILE, TrainResult, train
 from edgeproof_train.loss import LossContext
-from edgeproof_train.losses.label_cross_entropy import LabelCrossEntropy
 from edgeproof_train.metrics import classifier_metrics, zero_shot_metrics
 from edgeproof_train.run_data import RunData
 from edgeproof_train.student import Student
 from edgeproof_train.students.timm import DEFAULT_RIDGE, init_least_squares
 from edgeproof_train.supervision import CachedSupervision, LiveSupervision, Supervision
+from edgeproof_train.taps import node_shapes
 from edgeproof_train.task import DistillTask
-from edgeproof_train.teacher import supply
 
 PIXELS = "pixels"
 """Where the embed stage's folder keeps decoded training images; made by whichever training comes first."""
@@ -49,9 +48,13 @@ def distil(data: RunData) -> Trained:
     if getattr(recipe.student, "head_init", "random") == "least_squares":
         start_from_least_squares(data, student, images)
     task = DistillTask(
-        student, recipe.losses, loss_context(data, student), supervision(data, student, images)
+        student,
+        recipe.losses,
+        loss_context(data, student),
+        supervision(data, student, images),
+        gather=recipe.train.gather,
     )
-    return fit(data, "train", task, recipe.train, images, evaluation(data, "val"))
+    return fit(data, "train", task, recipe.train, images, evaluation(data, "val", task))
 
 
 def train_on_labels(data: RunData) -> Trained:
@@ -63,9 +66,11 @@ def train_on_labels(data: RunData) -> Trained:
     images = data.split("train")
     seed_everything(config.seed)
     student = new_student(data)
-    losses: Sequence[LossConfig] = [LabelCrossEntropy.Config(label_smoothing=recipe.baseline.label_smoothing)]
-    task = DistillTask(student, losses, loss_context(data, student))
-    return fit(data, "baseline", task, config, images, classifier_evaluation(data, task, "val"))
+    label_loss: Any = component_class("loss", "cross_entropy" if data.class_scores else "label_cross_entropy")
+    losses: Sequence[LossConfig] = [label_loss.Config(label_smoothing=recipe.baseline.label_smoothing)]
+    task = DistillTask(student, losses, loss_context(data, student, ()))
+    scored = evaluation if data.class_scores else classifier_evaluation
+    return fit(data, "baseline", task, config, images, scored(data, "val", task))
 
 
 def fit(
@@ -81,6 +86,7 @@ def fit(
         batch_size=config.batch_size,
         seed=config.seed,
         workers=config.workers,
+        balance=config.balance,
         rank=int(os.environ.get("RANK", "0")),
         world=int(os.environ.get("WORLD_SIZE", "1")),
         pixel_folder=context.folder("embed") / PIXELS,
@@ -115,8 +121,9 @@ def seed_everything(seed: int) -> None:
 
 def new_student(data: RunData) -> Student:
     """Return the recipe's student with its start weights and a head as wide as the teacher's embedding."""
-    dim = data.context.metrics("embed")["dim"]
-    return build("student", data.recipe.student, dim, data.source.root)
+    student: Student = build("student", data.recipe.student, data.teacher.embedding_dim, data.source.root)
+    student.classes = data.source.class_names if data.class_scores else ()
+    return student
 
 
 def start_from_least_squares(data: RunData, student: Student, images: ImageSet) -> None:
@@ -127,30 +134,51 @@ def start_from_least_squares(data: RunData, student: Student, images: ImageSet) 
     init_least_squares(student, features, cache.rows(cache.find(images)), config.ridge or DEFAULT_RIDGE)
 
 
-def supervision(data: RunData, student: Student, images: ImageSet) -> Supervision:
+def supervision(data: RunData, student: Student, images: ImageSet) -> Supervision | None:
     """Return where the teacher's outputs come from in training, as `teacher.view` allows."""
-    recipe = data.recipe
-    if supply(recipe.teacher.view, recipe.train.augment, data.teacher.live) == "live":
-        return LiveSupervision(data.teacher, student.preprocess)
+    if not data.has_teacher:
+        return None
+    if data.supply == "live":
+        return LiveSupervision(data.teacher, student.preprocess, data.nodes("teacher"))
     cache = data.cache("train")
-    return CachedSupervision(cache, cache.find(images))
+    return CachedSupervision(cache, cache.find(images), data.class_scores)
 
 
-def loss_context(data: RunData, student: Student) -> LossContext:
-    """Return what this run's losses may ask for."""
+def loss_context(data: RunData, student: Student, losses: Sequence[LossConfig] | None = None) -> LossContext:
+    """Return what this run's losses may ask for.
+
+    Args:
+        data: of the run.
+        student: the model that is trained.
+        losses: those whose nodes are looked for; the recipe's if not given.
+    """
+    teacher, side = data.teacher, student.preprocess.image_size
+    nodes, teacher_nodes = (data.nodes("student"), data.nodes("teacher")) if losses is None else ((), ())
+    shapes = node_shapes(student.module(), nodes, torch.zeros(1, 3, side, side)) if nodes else {}
+    teacher_shapes: dict[str, tuple[int, ...]] = {}
+    if teacher_nodes:
+        wanted = teacher.preprocess.image_size if teacher.preprocess else side
+        image = torch.zeros(1, 3, wanted, wanted, device=teacher.device)
+        teacher_shapes = node_shapes(teacher.module(), teacher_nodes, image)
     return LossContext(
         student_dim=student.embedding_dim,
-        teacher_dim=data.context.metrics("embed")["dim"],
+        teacher_dim=teacher.embedding_dim if data.has_teacher else None,
         num_classes=len(data.source.class_names),
-        text=data.text_rows,
+        text=None if data.class_scores and not data.has_own_words else data.text_rows,
         class_to_text=torch.from_numpy(data.word_of_class()),
+        class_scores=data.class_scores,
+        student_features=shapes,
+        teacher_features=teacher_shapes,
+        teacher_head=teacher.classifier(),
     )
 
 
-def evaluation(data: RunData, split: SplitName) -> Any:
-    """Return a function that scores a student on a split: zero-shot accuracies, cosine to the teacher."""
+def evaluation(data: RunData, split: SplitName, task: DistillTask | None = None) -> Any:
+    """Return a function that scores a student on a split: accuracies, and cosine to a teacher."""
+    del task
     images = data.split(split)
-    labels, words, teacher = data.word_labels(images), data.words(), data.teacher_rows(split, images)
+    labels, words = data.word_labels(images), data.words()
+    teacher = data.teacher_rows(split, images) if data.has_teacher else None
 
     def evaluate(student: Student) -> dict[str, float]:
         rows = embed_images(student, images, device=data.context.device)
@@ -160,14 +188,16 @@ def evaluation(data: RunData, split: SplitName) -> Any:
 
 
 def teacher_metrics(data: RunData, split: SplitName) -> dict[str, float]:
-    """Return the teacher's own zero-shot accuracies on a split."""
+    """Return the teacher's own accuracies on a split; none where there is no teacher."""
+    if not data.has_teacher:
+        return {}
     images = data.split(split)
     labels, words = data.word_labels(images), data.words()
     rows = data.teacher_rows(split, images)
     return zero_shot_metrics(rows, labels, words.matrix, words.names, data.source.unseen)
 
 
-def classifier_evaluation(data: RunData, task: DistillTask, split: SplitName) -> Any:
+def classifier_evaluation(data: RunData, split: SplitName, task: DistillTask) -> Any:
     """Return a function that scores a student through the classifier that its label loss trains."""
     images = data.split(split)
 

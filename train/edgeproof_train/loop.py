@@ -32,7 +32,10 @@ from edgeproof_train.ema import Ema
 from edgeproof_train.freeze import frozen_parts, rest
 from edgeproof_train.journal import Journal, Report, Row
 from edgeproof_train.memory import explain_out_of_memory
+from edgeproof_train.mixing import mixed
 from edgeproof_train.optim import learning_rate_scale, make_optimizer, set_learning_rate
+from edgeproof_train.outputs import Mix
+from edgeproof_train.patience import patience_ends
 from edgeproof_train.position import Position, Trained
 from edgeproof_train.student import Student
 from edgeproof_train.task import DistillTask
@@ -160,6 +163,7 @@ class Training:
         self.scaler_state: dict[str, Any] | None = None
         self.steps_per_epoch = math.ceil(loader.steps_per_epoch / config.accumulate)
         self.total_steps = self.steps_per_epoch * config.epochs
+        task.steps_per_epoch = self.steps_per_epoch
         self.key = training_key(task, loader, config, select, self.world)
 
     def finished(self) -> TrainResult | None:
@@ -197,7 +201,7 @@ class Training:
         try:
             quiet = None if self.main else io.StringIO()
             with progress(label, self.total_steps - self.at.step, "steps", quiet) as shown:
-                while self.at.epoch < self.config.epochs:
+                while self.at.epoch < self.config.epochs and not self._has_stopped_improving():
                     self._epoch(shown)
                     self._close_epoch()
             return self._finish()
@@ -249,14 +253,19 @@ class Training:
     def _part(self, batch: Batch, parts: int, last: bool) -> Tensor:
         """Run one batch forward and backward; return its raw losses."""
         at, size = self.at, len(batch["image"])
-        torch.manual_seed(step_seed(self.config.seed, self.accelerator.process_index, at.epoch, at.batch))
+        seed = step_seed(self.config.seed, self.accelerator.process_index, at.epoch, at.batch)
+        torch.manual_seed(seed)
+        mix: Mix | None = None
+        if self.config.mix is not None:
+            image, mix = mixed(batch, self.config.mix, torch.Generator().manual_seed(seed))
+            batch = {**batch, "image": image}
         with (
             explain_out_of_memory(size, self.config.accumulate, self.task.batch_bound()),
             nullcontext() if last else self.accelerator.no_sync(self.model),
         ):
-            losses = self.model(batch, at.step)
+            losses = self.model(batch, at.step, mix)
             values = self.journal.checked(at.epoch + 1, at.step + 1, list(losses.values()))
-            self.accelerator.backward(self.task.total(losses) / parts)
+            self.accelerator.backward(self.task.total(losses, at.step) / parts)
         return values
 
     def _close_epoch(self) -> None:
@@ -269,6 +278,9 @@ class Training:
         self.at.history.append(row)
         self.journal.write(row)
         self._save()
+
+    def _has_stopped_improving(self) -> bool:
+        return patience_ends(self.at.history, self.select, self.config.patience)
 
     def _evaluate(self) -> dict[str, float]:
         """Return the figures of the weights that would be shipped now; save them if no epoch was better."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import wraps
@@ -36,6 +36,7 @@ class LossContext:
         student_features: shape without the batch, (C, H, W), of each of the student's nodes that was asked
             for.
         teacher_features: likewise of the teacher.
+        teacher_head: the teacher's own linear classifier on its embedding, frozen; None where it has none.
         parts: width of each teacher's part where several teachers' embeddings stand side by side.
     """
 
@@ -47,6 +48,7 @@ class LossContext:
     class_scores: bool = False
     student_features: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     teacher_features: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    teacher_head: nn.Linear | None = None
     parts: tuple[int, ...] = ()
 
     def supplies(self) -> set[str]:
@@ -148,7 +150,7 @@ def fp32_island(forward: Forward) -> Forward:
     return cast("Forward", guarded)
 
 
-def check_needs(losses: Mapping[str, tuple[str, ...]], context: LossContext) -> None:
+def check_needs(losses: Mapping[str, Sequence[str]], context: LossContext) -> None:
     """Refuse losses that ask for what is not there, before any image is read.
 
     Args:
@@ -173,6 +175,15 @@ def check_needs(losses: Mapping[str, tuple[str, ...]], context: LossContext) -> 
                 reason = advice.get(need, f"this recipe supplies {', '.join(sorted(met))}")
                 fix = f"remove {name} from losses"
                 raise UsageError(f"{name} needs {need}: {reason}", where="losses", fix=fix)
+
+
+def nodes_of(needs: Mapping[str, Sequence[str]], side: str) -> tuple[str, ...]:
+    """Return the nodes of `student` or `teacher` that losses name, each once, in their order."""
+    prefix = f"{side}.features["
+    found = [
+        need[len(prefix) : -1] for wanted in needs.values() for need in wanted if need.startswith(prefix)
+    ]
+    return tuple(dict.fromkeys(found))
 
 
 def check_widths(name: str, context: LossContext) -> None:

@@ -66,6 +66,16 @@ def unit_rows(rows_ND: np.ndarray) -> np.ndarray:
     return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), np.finfo(np.float64).tiny)
 
 
+def cosines_to(text_KD: np.ndarray | None, embeddings_ND: np.ndarray) -> np.ndarray:
+    """Return the cosines (N, K), float64, of embeddings to text embeddings.
+
+    Without text embeddings the space is that of class scores, in which each class is an axis: its cosine is
+    the score divided by the length of all of them, which leaves their order as it is.
+    """
+    unit = unit_rows(embeddings_ND)
+    return unit if text_KD is None else unit @ unit_rows(text_KD).T
+
+
 def harmonic_mean(seen: float, unseen: float) -> float:
     """Return `2 S U / (S + U)`, 0 if both are 0."""
     return 2 * seen * unseen / (seen + unseen) if seen + unseen else 0.0
@@ -115,7 +125,7 @@ def classifier_metrics(
 def zero_shot_metrics(
     embeddings_ND: np.ndarray,
     labels_N: np.ndarray,
-    text_KD: np.ndarray,
+    text_KD: np.ndarray | None,
     names: Sequence[str],
     unseen: Collection[str] = (),
     teacher_ND: np.ndarray | None = None,
@@ -126,7 +136,7 @@ def zero_shot_metrics(
         embeddings_ND: image embeddings, of any length.
         labels_N: row in `text_KD` of each image's class; -1 where the image has no label or its class no
             words.
-        text_KD: text embeddings of the candidates.
+        text_KD: text embeddings of the candidates; None where embeddings are the candidates' scores.
         names: the candidates.
         unseen: candidates that were held out of training.
         teacher_ND: the teacher's embeddings of the same images.
@@ -137,7 +147,7 @@ def zero_shot_metrics(
     """
     found: dict[str, float] = {}
     if (np.asarray(labels_N) >= 0).any():
-        scores = unit_rows(embeddings_ND) @ unit_rows(text_KD).T
+        scores = cosines_to(text_KD, embeddings_ND)
         found |= classifier_metrics(scores, labels_N, names, unseen)
     if teacher_ND is not None:
         found["cosine_mean"] = float(cosine(embeddings_ND, teacher_ND).mean())

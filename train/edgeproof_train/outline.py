@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from edgeproof_configs.registry import build, component_class
 from edgeproof_configs.schema import Recipe
 from edgeproof_data.sets import SPLITS, DataSource
-from edgeproof_train.loss import LossContext, check_needs
+from edgeproof_train.loss import LossContext, check_needs, nodes_of
 from edgeproof_train.student import Student
+from edgeproof_train.taps import node_shapes
 
 OUTLINE_DIM = 512
 BYTES_PER_PARAMETER = {"sgd": 12, "adam": 16, "adamw": 16}
@@ -65,10 +66,26 @@ def outline(recipe: Recipe) -> Outline:
     source.prepare()
     images = {split: len(source.split(split)) for split in SPLITS}
     names = source.class_names
-    student = random_student(recipe)
-    context = LossContext(OUTLINE_DIM, OUTLINE_DIM, len(names), lambda spec: torch.zeros(1, OUTLINE_DIM))
-    losses: dict[str, Any] = {loss.kind: component_class("loss", loss.kind) for loss in recipe.losses}
-    check_needs(losses, context)
+    head: Any = component_class("head", recipe.head.kind)
+    teacher: Any = component_class("teacher", recipe.teacher.kind)
+    dim = len(names) if head.class_scores else OUTLINE_DIM
+    student = random_student(recipe, dim)
+    components: dict[str, Any] = {loss.kind: component_class("loss", loss.kind) for loss in recipe.losses}
+    needs = {loss.kind: components[loss.kind].needs_of(loss) for loss in recipe.losses}
+    side = recipe.student.image_size
+    context = LossContext(
+        dim,
+        None if teacher.absent else dim,
+        len(names),
+        None if head.class_scores else lambda spec: torch.zeros(1, dim),
+        class_scores=head.class_scores,
+        student_features=node_shapes(
+            student.module(), nodes_of(needs, "student"), torch.zeros(1, 3, side, side)
+        ),
+        # The teacher is not built for an outline: its nodes are looked for when the run starts.
+        teacher_features=dict.fromkeys(nodes_of(needs, "teacher"), ()),
+    )
+    check_needs(needs, context)
     batch = recipe.train.batch_size
     steps = max(images["train"] // batch, 1) * recipe.train.epochs // recipe.train.accumulate
     parameters = sum(parameter.numel() for parameter in student.parameters())
@@ -83,11 +100,11 @@ def outline(recipe: Recipe) -> Outline:
     )
 
 
-def random_student(recipe: Recipe) -> Student:
-    """Return the recipe's student without its start weights, which a dry run does not need."""
+def random_student(recipe: Recipe, dim: int = OUTLINE_DIM) -> Student:
+    """Return the recipe's student without its start weights, where only shapes are wanted."""
     config = recipe.student
     changes = {"weights": None, "mean": None, "std": None} if hasattr(config, "weights") else {}
-    return build("student", config.model_copy(update=changes), OUTLINE_DIM)
+    return build("student", config.model_copy(update=changes), dim)
 
 
 def training_bytes(student: Student, recipe: Recipe, parameters: int) -> int:

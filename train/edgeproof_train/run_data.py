@@ -6,19 +6,21 @@ import csv
 import io
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor, from_numpy
 
 from edgeproof_configs.errors import DataError
 from edgeproof_configs.files import digest_of, write_text
-from edgeproof_configs.registry import build
+from edgeproof_configs.registry import build, component_class
 from edgeproof_configs.schema import Recipe
 from edgeproof_configs.stage import StageContext
 from edgeproof_data.cache import EmbeddingCache
 from edgeproof_data.check import usable
 from edgeproof_data.sets import DataSource, ImageSet, SplitName
-from edgeproof_train.teacher import Teacher, TeacherPlaces
+from edgeproof_train.loss import nodes_of
+from edgeproof_train.teacher import Teacher, TeacherPlaces, supply
 from edgeproof_train.text import TextBank, TextSpec
 
 HEAD_WORDS = "text_head"
@@ -42,11 +44,46 @@ class RunData:
         source.prepare()
         return source
 
+    @property
+    def class_scores(self) -> bool:
+        """Whether student and teacher meet in the space of class scores."""
+        head: Any = component_class("head", self.recipe.head.kind)
+        return head.class_scores
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether there is a teacher to learn from; without one the student learns from labels."""
+        component: Any = component_class("teacher", self.recipe.teacher.kind)
+        return not component.absent
+
     @cached_property
     def teacher(self) -> Teacher:
         """The recipe's teacher, frozen, on the run's device."""
         places = TeacherPlaces(self.source.root, self.context.run.stage("teacher"), self.context.device)
-        return build("teacher", self.recipe.teacher, places)
+        teacher: Teacher = build("teacher", self.recipe.teacher, places)
+        if self.class_scores:
+            teacher.give_class_scores(self.source.class_names)
+        return teacher
+
+    @property
+    def supply(self) -> Literal["cache", "live"]:
+        """Where training gets the teacher's outputs from."""
+        train, teacher = self.recipe.train, self.teacher
+        changing = train.augment.active or train.mix is not None
+        return supply(self.recipe.teacher.view, changing, teacher.live, maps=bool(self.nodes("teacher")))
+
+    def nodes(self, side: Literal["student", "teacher"]) -> tuple[str, ...]:
+        """Return the nodes of the student's or the teacher's network that the recipe's losses name."""
+        needs: dict[str, Any] = {}
+        for index, config in enumerate(self.recipe.losses):
+            component: Any = component_class("loss", config.kind)
+            needs[str(index)] = component.needs_of(config)
+        return nodes_of(needs, side)
+
+    @property
+    def has_own_words(self) -> bool:
+        """Whether a loss brings words of its own, beside the head's."""
+        return any(getattr(loss, "text_spec", lambda: None)() is not None for loss in self.recipe.losses)
 
     def checked_split(self, name: SplitName) -> tuple[ImageSet, list[tuple[str, str]]]:
         """Decode every image of a split; return the readable ones, and (path, reason) of the others.
@@ -85,17 +122,30 @@ class RunData:
         return EmbeddingCache.open(self.context.run.stage("embed") / name)
 
     def teacher_rows(self, name: SplitName, images: ImageSet) -> np.ndarray:
-        """Return the teacher's embeddings (N, D), float32, not normalised, in the order of the images."""
+        """Return the teacher's embeddings (N, D), float32, not normalised, in the order of the images.
+
+        Raises:
+            ValueError: there is no teacher.
+        """
+        if not self.has_teacher:
+            raise ValueError("there is no teacher")
         cache = self.cache(name)
         return cache.rows(cache.find(images), raw=True)
 
     def words(self, spec: TextSpec | None = None) -> TextBank:
-        """Return the text embeddings of a loss's own words, or of the head's."""
+        """Return the text embeddings of a loss's own words, or of the head's.
+
+        In the space of class scores the head's words are the classes, and have none.
+        """
+        if spec is None and self.class_scores:
+            return TextBank(self.source.class_names, None)
         return TextBank.load(self.context.run.stage("embed") / bank_name(spec))
 
     def text_rows(self, spec: TextSpec | None = None) -> Tensor:
         """Return the unit rows (K, D) of a loss's own words, or of the head's."""
-        return from_numpy(self.words(spec).matrix)
+        matrix = self.words(spec).matrix
+        assert matrix is not None
+        return from_numpy(matrix)
 
     def word_of_class(self) -> np.ndarray:
         """Return for each class of the data its row in the head's words, int64, -1 where it has none."""

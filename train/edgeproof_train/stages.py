@@ -9,10 +9,13 @@ from edgeproof_configs.registry import component_class
 from edgeproof_configs.schema import Recipe
 from edgeproof_configs.stage import StageContext, StageOutcome
 from edgeproof_data.sets import SPLITS, DataSource
-from edgeproof_train.distil import PIXELS, distil, teacher_metrics, train_on_labels
+from edgeproof_train.distil import PIXELS, distil, loss_context, teacher_metrics, train_on_labels
 from edgeproof_train.embed import embed_split, verify_cache
+from edgeproof_train.outline import random_student
 from edgeproof_train.run_data import RunData, bank_name
-from edgeproof_train.teacher import Teacher, supply
+from edgeproof_train.supervision import NotAsked
+from edgeproof_train.task import DistillTask
+from edgeproof_train.teacher import Teacher
 from edgeproof_train.text import TextBank, TextSpec, make_text_bank
 
 EMBED_BATCH = 64
@@ -39,9 +42,10 @@ def embed_stage(context: StageContext) -> StageOutcome:
     """Check every image, fill the teacher's embedding cache and make the text embeddings."""
     data, recipe = RunData(context), context.recipe
     folder = context.folder("embed")
-    where = supply(recipe.teacher.view, recipe.train.augment, data.teacher.live)
+    where = data.supply if data.has_teacher else "none"
     for name, bank in text_banks(recipe, data.teacher, data.source).items():
         bank.save(folder / name)
+    check_losses(data)
     refuse_unknown_classes(data)
     corrupt: list[tuple[str, str, str]] = []
     counts: dict[str, int] = {}
@@ -50,7 +54,7 @@ def embed_stage(context: StageContext) -> StageOutcome:
         images, unreadable = data.checked_split(split)
         corrupt += [(split, path, reason) for path, reason in unreadable]
         counts[split] = len(images)
-        if split == "train" and where == "live":
+        if where == "none" or (split == "train" and where == "live"):
             continue
         cache = embed_split(
             data.teacher, images, folder / split, batch_size=EMBED_BATCH, workers=recipe.train.workers
@@ -60,9 +64,10 @@ def embed_stage(context: StageContext) -> StageOutcome:
     data.write_corrupt(corrupt)
     metrics: dict[str, Any] = {"images": counts, "corrupt": len(corrupt), "cache": checked}
     metrics |= {"dim": data.teacher.embedding_dim, "logit_scale": data.teacher.logit_scale}
-    metrics |= {"teacher": data.teacher.identity(), "val": teacher_metrics(data, "val")}
+    metrics |= {"teacher": data.teacher.identity(), "supply": where, "val": teacher_metrics(data, "val")}
     skipped = f", {len(corrupt)} unreadable ones left out (embed/corrupt.csv)" if corrupt else ""
-    summary = f"{sum(counts.values())} images, {data.teacher.embedding_dim}-d teacher embeddings{skipped}"
+    made = f", {data.teacher.embedding_dim}-d teacher embeddings" if data.has_teacher else ""
+    summary = f"{sum(counts.values())} images{made}{skipped}"
     kept = ("stage.json", "started.json")
     outputs = [
         file
@@ -74,13 +79,26 @@ def embed_stage(context: StageContext) -> StageOutcome:
 
 def text_banks(recipe: Recipe, teacher: Teacher, source: DataSource) -> dict[str, TextBank]:
     """Return the text embeddings of the head, and of every loss that brings its own words, by file name."""
-    head: Any = recipe.head
-    banks = {bank_name(None): make_text_bank(head.text_spec(), teacher, source)}
+    head: Any = component_class("head", recipe.head.kind)
+    banks: dict[str, TextBank] = {}
+    if not head.class_scores:
+        banks[bank_name(None)] = head.make_bank(recipe.head, teacher, source)
     for loss in recipe.losses:
         spec: TextSpec | None = getattr(loss, "text_spec", lambda: None)()
         if spec is not None:
             banks[bank_name(spec)] = make_text_bank(spec, teacher, source)
     return banks
+
+
+def check_losses(data: RunData) -> None:
+    """Build every loss on shapes alone, so that what cannot work is refused before any image is read.
+
+    Raises:
+        UsageError: a need is not met, a node does not exist, or shapes do not fit.
+    """
+    student = random_student(data.recipe, data.teacher.embedding_dim)
+    asked = NotAsked(student.embedding_dim) if data.has_teacher else None
+    DistillTask(student, data.recipe.losses, loss_context(data, student), asked)
 
 
 def refuse_unknown_classes(data: RunData) -> None:

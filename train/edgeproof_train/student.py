@@ -27,12 +27,15 @@ class Student(nn.Module, ABC):
 
     Attributes:
         embedding_dim: D, the width of the teacher's space.
+        classes: names of the K classes that it scores, where the space is that of class scores; then its
+            embedding is its logits.
         preprocess: from photo to input, the same in evaluation, export and on the device.
     """
 
     Config: ClassVar[type[StudentConfig]]
     embedding_dim: int
     preprocess: Preprocess
+    classes: tuple[str, ...] = ()
 
     @abstractmethod
     def forward(self, image: Tensor) -> ModelOutputs:
@@ -44,6 +47,14 @@ class Student(nn.Module, ABC):
     @abstractmethod
     def pooled(self, image: Tensor) -> Tensor:
         """Return what the embedding head sees, (B, F)."""
+
+    @abstractmethod
+    def module(self) -> nn.Module:
+        """Return the network whose nodes feature losses may name."""
+
+    def outputs(self, embedding: Tensor) -> ModelOutputs:
+        """Return the outputs of an embedding (B, D), which is also the logits where classes are scored."""
+        return ModelOutputs(embedding, embedding) if self.classes else ModelOutputs(embedding)
 
     @abstractmethod
     def backbone_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
@@ -75,7 +86,10 @@ class Student(nn.Module, ABC):
         weights, card = folder / WEIGHTS_FILE, folder / CARD_FILE
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.tensors().items()}
         write_bytes(weights, save(tensors))
-        write_json(card, self.card())
+        described = self.card()
+        if self.classes:
+            described["edgeproof"]["classes"] = list(self.classes)
+        write_json(card, described)
         return [weights, card]
 
     @staticmethod
@@ -93,5 +107,6 @@ class Student(nn.Module, ABC):
             raise EdgeproofError("this config.json is not of a student that edgeproof wrote", where=path)
         kind: Any = component_class("student", card["edgeproof"]["kind"])
         student: Student = kind.from_card(card)
+        student.classes = tuple(card["edgeproof"].get("classes", ()))
         student.load_tensors(read_weights(folder / WEIGHTS_FILE, "student"), folder / WEIGHTS_FILE)
         return student.eval()

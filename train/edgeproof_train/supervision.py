@@ -6,6 +6,7 @@ gradients.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -15,7 +16,8 @@ from torch.nn import functional as F
 
 from edgeproof_data.cache import EmbeddingCache
 from edgeproof_deploy.runtime.preprocess import Preprocess
-from edgeproof_train.outputs import ModelOutputs
+from edgeproof_train.outputs import ABSENT, ModelOutputs
+from edgeproof_train.taps import Taps
 from edgeproof_train.teacher import Teacher
 
 if TYPE_CHECKING:
@@ -32,23 +34,37 @@ class Supervision(Protocol):
         ...
 
 
+class NotAsked:
+    """Stands for supervision where a task is built for its shapes alone."""
+
+    def __init__(self, embedding_dim: int):
+        self.embedding_dim = embedding_dim
+
+    def __call__(self, batch: Batch) -> ModelOutputs:
+        """Refuse."""
+        raise ValueError("this task was built for its shapes alone")
+
+
 class CachedSupervision:
     """Rows of an embedding cache, picked by `batch["index"]`.
 
     Args:
         cache: the teacher's embeddings.
         rows: (N,) int64, the cache's row of each training image.
+        class_scores: whether they are class scores.
     """
 
-    def __init__(self, cache: EmbeddingCache, rows: np.ndarray):
+    def __init__(self, cache: EmbeddingCache, rows: np.ndarray, class_scores: bool = False):
+        self.class_scores = class_scores
         self.embedding_dim = cache.dim
         self.cache = cache
         self.rows = rows
 
     def __call__(self, batch: Batch) -> ModelOutputs:
         """Return raw embeddings (B, D), float32."""
-        embedding = self.cache.rows(self.rows[batch["index"].cpu().numpy()], raw=True)
-        return ModelOutputs(embedding=torch.from_numpy(embedding).to(batch["image"].device))
+        rows = self.cache.rows(self.rows[batch["index"].cpu().numpy()], raw=True)
+        embedding = torch.from_numpy(rows).to(batch["image"].device)
+        return ModelOutputs(embedding, embedding if self.class_scores else ABSENT)
 
 
 class LiveSupervision:
@@ -57,22 +73,26 @@ class LiveSupervision:
     Args:
         teacher: a live teacher.
         seen: the preprocessing that the batches are normalised with, the student's.
+        nodes: of its network, whose feature maps are wanted.
     """
 
-    def __init__(self, teacher: Teacher, seen: Preprocess):
+    def __init__(self, teacher: Teacher, seen: Preprocess, nodes: Sequence[str] = ()):
         if teacher.preprocess is None:
             raise ValueError(f"a teacher of kind '{teacher.config.kind}' is not live")
         self.embedding_dim = teacher.embedding_dim
         self.teacher = teacher
         self.seen = seen
         self.wanted = teacher.preprocess
+        self.taps = Taps(teacher.module(), nodes) if nodes else None
 
     def __call__(self, batch: Batch) -> ModelOutputs:
-        """Return raw embeddings (B, D), float32."""
+        """Return raw embeddings (B, D), float32; class scores are logits too; maps of the nodes."""
         image = batch["image"]
         with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
             view = renormalise(image.float(), self.seen, self.wanted)
-            return ModelOutputs(embedding=self.teacher.encode_image(view).to(image.device))
+            embedding = self.teacher.encode_image(view).to(image.device)
+        logits = embedding if self.teacher.class_scores else ABSENT
+        return ModelOutputs(embedding, logits, self.taps.taken() if self.taps else {})
 
 
 def renormalise(image: Tensor, seen: Preprocess, wanted: Preprocess) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -11,10 +12,12 @@ from torch import Tensor, nn
 from edgeproof_configs.errors import UsageError
 from edgeproof_configs.registry import component_class
 from edgeproof_configs.schema import LossConfig
-from edgeproof_train.loss import Loss, LossContext, check_needs
-from edgeproof_train.outputs import ModelOutputs, StepOutputs
+from edgeproof_train.gather import gathered
+from edgeproof_train.loss import Loss, LossContext, check_needs, nodes_of
+from edgeproof_train.outputs import Mix, ModelOutputs, StepOutputs
 from edgeproof_train.student import Student
 from edgeproof_train.supervision import Supervision
+from edgeproof_train.taps import Taps
 
 if TYPE_CHECKING:
     from edgeproof_data.loader import Batch
@@ -31,6 +34,10 @@ class DistillTask(nn.Module):
         losses: the recipe's terms.
         context: what losses may ask for.
         supervision: where the teacher's outputs come from; None if no loss needs a teacher.
+        gather: show losses that compare the images of a batch those of all processes.
+
+    Attributes:
+        steps_per_epoch: optimizer steps, which the loop sets: losses with `warmup_epochs` are eased in by it.
 
     Raises:
         UsageError: a loss needs what is not there, or its shapes cannot fit.
@@ -42,6 +49,8 @@ class DistillTask(nn.Module):
         losses: Sequence[LossConfig],
         context: LossContext,
         supervision: Supervision | None = None,
+        *,
+        gather: bool = False,
     ):
         super().__init__()
         if isinstance(supervision, nn.Module):
@@ -52,27 +61,65 @@ class DistillTask(nn.Module):
         classes = {
             name: cast("type[Loss]", component_class("loss", config.kind)) for name, config in named.items()
         }
-        check_needs(classes, context)
+        self.needs = {name: classes[name].needs_of(config) for name, config in named.items()}
+        check_needs(self.needs, context)
         self.student = student
         self.losses = nn.ModuleDict({name: classes[name](config, context) for name, config in named.items()})
         self.weights = {name: config.weight for name, config in named.items()}
-        self.supervision = checked_supervision(supervision, classes, context)
+        self.warmup_epochs = {name: config.warmup_epochs for name, config in named.items()}
+        self.steps_per_epoch = 1
+        self.gather = gather
+        self.supervision = checked_supervision(supervision, self.needs, context)
+        self.twice = [name for name, needs in self.needs.items() if "student.second" in needs]
+        nodes = nodes_of(self.needs, "student")
+        self.taps = Taps(student.module(), nodes) if nodes else None
 
-    def forward(self, batch: Batch, step: int = 0) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, step: int = 0, mix: Mix | None = None) -> dict[str, Tensor]:
         """Return every loss of a batch by name, as float32 scalars, not weighted.
+
+        Where a loss compares two passes over the same images, the others are the means over both.
 
         Args:
             batch: images (B, 3, H, W) normalised for the student, labels (B,), positions in the training
                 set (B,).
             step: optimizer steps done before this one.
+            mix: how the images were mixed with each other.
         """
         teacher = self.supervision(batch) if self.supervision else ModelOutputs()
-        outputs = StepOutputs(self.student(batch["image"]), teacher, batch["label"], step)
-        return {name: loss(outputs) for name, loss in self.losses.items()}
+        first = self._outputs(batch["image"])
+        outputs = StepOutputs(first, teacher, batch["label"], step, mix=mix)
+        if not self.twice:
+            return self._losses(outputs, list(self.losses))
+        second = self._outputs(batch["image"])
+        once = [name for name in self.losses if name not in self.twice]
+        one = self._losses(outputs, once)
+        other = self._losses(replace(outputs, student=second), once)
+        both = self._losses(replace(outputs, second=second), self.twice)
+        means = {name: (one[name] + other[name]) / 2 for name in once}
+        return {name: both[name] if name in both else means[name] for name in self.losses}
 
-    def total(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """Return the weighted sum that is minimised."""
-        return torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
+    def _outputs(self, image: Tensor) -> ModelOutputs:
+        found = self.student(image)
+        return replace(found, features=self.taps.taken()) if self.taps else found
+
+    def _losses(self, outputs: StepOutputs, names: Sequence[str]) -> dict[str, Tensor]:
+        bound = set(self.batch_bound()) & set(names) if self.gather else set()
+        whole = gathered(outputs) if bound else outputs
+        return {name: self.losses[name](whole if name in bound else outputs) for name in names}
+
+    def total(self, losses: Mapping[str, Tensor], step: int = 0) -> Tensor:
+        """Return the weighted sum that is minimised.
+
+        Args:
+            losses: what `forward` returned.
+            step: optimizer steps done before this one.
+        """
+        return torch.stack([self.weight_at(name, step) * loss for name, loss in losses.items()]).sum()
+
+    def weight_at(self, name: str, step: int) -> float:
+        """Return a term's weight at a step: it rises linearly over the term's own warm-up."""
+        warmup = self.warmup_epochs[name] * self.steps_per_epoch
+        return self.weights[name] * (min((step + 1) / warmup, 1.0) if warmup else 1.0)
 
     def batch_bound(self) -> list[str]:
         """Return the names of losses that compare the images of a batch with each other."""
@@ -84,12 +131,10 @@ class DistillTask(nn.Module):
 
 
 def checked_supervision(
-    supervision: Supervision | None, losses: Mapping[str, type[Loss]], context: LossContext
+    supervision: Supervision | None, needs: Mapping[str, Sequence[str]], context: LossContext
 ) -> Supervision | None:
     """Return the supervision, or None where no loss looks at the teacher, which then is not asked at all."""
-    wanting = [
-        name for name, loss in losses.items() if any(need.startswith("teacher.") for need in loss.needs)
-    ]
+    wanting = [name for name, wanted in needs.items() if any(need.startswith("teacher.") for need in wanted)]
     if supervision is None and wanting:
         raise ValueError(f"{', '.join(wanting)}: a teacher is needed and there is no supervision")
     if supervision is not None and supervision.embedding_dim != context.teacher_dim:

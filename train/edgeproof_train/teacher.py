@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeproof_configs.errors import DataError, EdgeproofError, UsageError
-from edgeproof_configs.schema import AugmentConfig, TeacherConfig
+from edgeproof_configs.schema import TeacherConfig
 from edgeproof_data.sets import DataSource, ImageSet
 from edgeproof_deploy.runtime.preprocess import Preprocess
 
@@ -50,18 +50,24 @@ class Teacher(ABC):
 
     Attributes:
         live: whether it can look at new images; otherwise it only knows stored outputs.
+        absent: whether there is no teacher at all, and the student learns from labels alone.
         has_text: whether `encode_text` works.
         embedding_dim: D.
         num_classes: K of its own classifier; 0 where it has none.
+        classes: names of those classes, where it knows them.
+        class_scores: whether what it hands out as embeddings are the scores of its classifier.
         logit_scale: what cosines are multiplied by before a softmax (CLIP's exp(log-scale)).
         preprocess: from photo to this teacher's input, with its own size, mean, std; None if not live.
     """
 
     Config: ClassVar[type[TeacherConfig]]
     live: ClassVar[bool] = True
+    absent: ClassVar[bool] = False
     has_text: bool = False
     embedding_dim: int
     num_classes: int = 0
+    classes: tuple[str, ...] = ()
+    class_scores: bool = False
     logit_scale: float = 100.0
     preprocess: Preprocess | None = None
 
@@ -74,19 +80,67 @@ class Teacher(ABC):
     def identity(self) -> dict[str, Any]:
         """Return what this teacher is, as plain data with the sha256 of its weights: a cache's key."""
         if self._known_identity is None:
-            self._known_identity = {"kind": self.config.kind, **self._identity()}
+            output = {"output": "class scores"} if self.class_scores else {}
+            self._known_identity = {"kind": self.config.kind, **output, **self._identity()}
         return dict(self._known_identity)
 
     @abstractmethod
     def _identity(self) -> dict[str, Any]:
         """Return JSON-able data, beside the kind, that changes whenever the teacher's outputs would."""
 
+    def give_class_scores(self, classes: Sequence[str]) -> None:
+        """Hand out the scores of its classifier as embeddings from now on.
+
+        Args:
+            classes: of the data, in the order of their labels.
+
+        Raises:
+            UsageError: it has no classifier, or one for other classes.
+        """
+        fix = "train a teacher on these classes, or leave out head: {kind: classifier}"
+        if not self.num_classes:
+            raise UsageError(
+                f"a teacher of kind '{self.config.kind}' has no classifier here", where="teacher", fix=fix
+            )
+        if self.num_classes != len(classes):
+            raise UsageError(
+                f"the teacher tells {self.num_classes} classes apart, the data have {len(classes)}",
+                where="teacher",
+                fix=fix,
+            )
+        if self.classes and self.classes != tuple(classes):
+            own, wanted = next(pair for pair in zip(self.classes, classes) if pair[0] != pair[1])
+            raise UsageError(
+                f"the teacher's classes are not those of the data: '{own}' stands where they have '{wanted}'",
+                where="teacher",
+                fix=fix,
+            )
+        self.class_scores = True
+        self.embedding_dim = self.num_classes
+
+    def module(self) -> nn.Module:
+        """Return the network whose nodes feature losses may name.
+
+        Raises:
+            UsageError: this teacher has none.
+        """
+        raise UsageError(
+            f"a teacher of kind '{self.config.kind}' has no feature maps for losses that name nodes",
+            where="teacher.kind",
+        )
+
+    def classifier(self) -> nn.Linear | None:
+        """Return the linear layer from its embedding to its class scores; None where it has none."""
+        return None
+
     def encode_image(self, image_BCHW: Tensor) -> Tensor:
-        """Return embeddings (B, D), float32, not normalised, without gradient.
+        """Return embeddings (B, D), float32, not normalised, without gradient, or class scores (B, K).
 
         Args:
             image_BCHW: images normalised with `preprocess`, on any device.
         """
+        if self.class_scores:
+            return self.encode_logits(image_BCHW)
         with torch.no_grad():
             return self._encode_image(image_BCHW.to(self.device, non_blocking=True)).float()
 
@@ -194,17 +248,30 @@ def frozen(model: M, device: torch.device) -> M:
 
 
 def supply(
-    view: Literal["exact", "assume_invariant"], augment: AugmentConfig, live: bool
+    view: Literal["exact", "assume_invariant"], changing: bool, live: bool, maps: bool = False
 ) -> Literal["cache", "live"]:
     """Return where training gets the teacher's output for a training image from.
 
     A stored output belongs to the fixed view of its photo. It serves random views of it only under
-    `assume_invariant`, an assumption that the recipe has to state.
+    `assume_invariant`, an assumption that the recipe has to state. Feature maps are not stored.
+
+    Args:
+        view: of the recipe.
+        changing: whether an image looks different each time: augmented, or mixed with another.
+        live: whether the teacher can look at images.
+        maps: whether a loss asks for the teacher's feature maps.
 
     Raises:
-        UsageError: `exact`, random views and only stored outputs: none belongs to what the student sees.
+        UsageError: `exact`, random views and only stored outputs: none belongs to what the student sees; or
+            feature maps of a teacher that has only stored outputs.
     """
-    if view == "assume_invariant" or not augment.active:
+    if maps and not live:
+        raise UsageError(
+            "feature maps need a teacher that can look at the images, and this one only has stored outputs",
+            where="losses",
+            fix="choose a live teacher, or losses on embeddings",
+        )
+    if not maps and (view == "assume_invariant" or not changing):
         return "cache"
     if live:
         return "live"

@@ -58,14 +58,14 @@ class TextBank:
 
     Attributes:
         names: K labels, all different.
-        matrix: (K, D) float32, unit rows.
+        matrix: (K, D) float32, unit rows; None in the space of class scores, where each label is an axis.
         prompts: the texts behind each row; empty where the rows come from a file.
         source: what the rows depend on (teacher or file, templates, labels), with digests.
     """
 
     names: tuple[str, ...]
-    matrix: np.ndarray
-    prompts: Prompts
+    matrix: np.ndarray | None
+    prompts: Prompts = ()
     source: dict[str, Any] = field(default_factory=dict)
 
     def rows_of(self, names: Sequence[str]) -> np.ndarray:
@@ -75,6 +75,7 @@ class TextBank:
 
     def save(self, path: Path) -> None:
         """Write `<path>.safetensors` and `<path>.json`."""
+        assert self.matrix is not None
         write_bytes(path.with_name(f"{path.name}.safetensors"), save({"text": self.matrix}))
         described = {"names": self.names, "prompts": self.prompts, "source": self.source}
         write_json(path.with_name(f"{path.name}.json"), described)

@@ -1,7 +1,8 @@
-"""The classifier on an image embedding: scaled cosines with one stored text embedding a label."""
+"""The classifier on what a model gives: cosines with the text embedding of each label, or its scores."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -16,25 +17,27 @@ HEAD_FILE = "head.safetensors"
 LABELS_FILE = "labels.txt"
 
 
-@dataclass(frozen=True)
-class ZeroShotHead:
-    """`logits = logit_scale * e / |e| @ weight.T` (CLIP, arXiv 2103.00020).
+class Head(ABC):
+    """From embeddings to labels.
 
     Attributes:
         labels: K names, all different.
-        weight: (K, D) float32, unit rows.
-        logit_scale: factor on the cosines.
     """
 
     labels: tuple[str, ...]
-    weight: np.ndarray
-    logit_scale: float
 
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """Width of the embeddings that it takes."""
+
+    @abstractmethod
     def logits(self, embeddings: np.ndarray) -> np.ndarray:
         """Return (N, K) logits of raw embeddings (N, D), float32."""
-        lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
-        unit = embeddings / np.maximum(lengths, 1e-12)
-        return np.float32(self.logit_scale) * (unit @ self.weight.T)
+
+    @abstractmethod
+    def take(self, rows: list[int]) -> Head:
+        """Return the head that chooses between the labels at some positions."""
 
     def probabilities(self, embeddings: np.ndarray) -> np.ndarray:
         """Return the softmax of the logits over the labels, (N, K)."""
@@ -42,7 +45,7 @@ class ZeroShotHead:
         raised = np.exp(logits - logits.max(axis=1, keepdims=True))
         return raised / raised.sum(axis=1, keepdims=True)
 
-    def only(self, labels: Sequence[str]) -> ZeroShotHead:
+    def only(self, labels: Sequence[str]) -> Head:
         """Return the head that chooses between some of the labels.
 
         Raises:
@@ -60,26 +63,94 @@ class ZeroShotHead:
                 )
         if len(set(labels)) != len(labels):
             raise LabelError("a label was given twice")
-        return ZeroShotHead(tuple(labels), self.weight[[rows[label] for label in labels]], self.logit_scale)
+        return self.take([rows[label] for label in labels])
 
 
-def read_head(bundle: Bundle) -> ZeroShotHead:
+@dataclass(frozen=True)
+class ClassifierHead(Head):
+    """`logits = e`: the model scores the classes itself.
+
+    Attributes:
+        labels: names of the classes to choose between.
+        columns: where their scores stand.
+        classes: how many scores the model gives.
+    """
+
+    labels: tuple[str, ...]
+    columns: tuple[int, ...]
+    classes: int
+
+    @property
+    def dim(self) -> int:
+        """How many scores the model gives."""
+        return self.classes
+
+    def logits(self, embeddings: np.ndarray) -> np.ndarray:
+        """Return the scores (N, K) of the labels, float32."""
+        return embeddings[:, list(self.columns)].astype(np.float32)
+
+    def take(self, rows: list[int]) -> ClassifierHead:
+        """Return the head that chooses between the labels at some positions."""
+        labels, columns = zip(*((self.labels[row], self.columns[row]) for row in rows))
+        return ClassifierHead(labels, columns, self.classes)
+
+
+@dataclass(frozen=True)
+class ZeroShotHead(Head):
+    """`logits = logit_scale * e / |e| @ weight.T` (CLIP, arXiv 2103.00020).
+
+    Attributes:
+        labels: K names, all different.
+        weight: (K, D) float32, unit rows.
+        logit_scale: factor on the cosines.
+    """
+
+    labels: tuple[str, ...]
+    weight: np.ndarray
+    logit_scale: float
+
+    @property
+    def dim(self) -> int:
+        """Width of the embeddings."""
+        return self.weight.shape[1]
+
+    def logits(self, embeddings: np.ndarray) -> np.ndarray:
+        """Return (N, K) logits of raw embeddings (N, D), float32."""
+        lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+        unit = embeddings / np.maximum(lengths, 1e-12)
+        return np.float32(self.logit_scale) * (unit @ self.weight.T)
+
+    def take(self, rows: list[int]) -> ZeroShotHead:
+        """Return the head that chooses between the labels at some positions."""
+        return ZeroShotHead(tuple(self.labels[row] for row in rows), self.weight[rows], self.logit_scale)
+
+
+def read_head(bundle: Bundle) -> Head:
     """Read a bundle's head and labels.
 
     Raises:
-        BundleError: the files do not hold a matrix of unit rows, a scale, and a different label for each row.
+        BundleError: the files hold neither a matrix of unit rows with a scale nor a number of classes, or not
+            a different label for each.
     """
     arrays, _ = read_safetensors(bundle.read(HEAD_FILE), HEAD_FILE)
+    if "classes" in arrays:
+        labels = checked_labels(bundle, int(arrays["classes"].reshape(-1)[0]))
+        return ClassifierHead(labels, tuple(range(len(labels))), len(labels))
     missing = [name for name in ("weight", "logit_scale") if name not in arrays]
     if missing:
         raise BundleError(HEAD_FILE, f"has no array '{missing[0]}', it has {', '.join(arrays) or 'none'}")
     weight, scale = arrays["weight"].astype(np.float32), arrays["logit_scale"].astype(np.float64)
     if weight.ndim != 2 or scale.size != 1 or not np.isfinite(weight).all() or not np.isfinite(scale).all():
         raise BundleError(HEAD_FILE, f"weight {weight.shape} and logit_scale {scale.shape} are not a head")
+    return ZeroShotHead(checked_labels(bundle, len(weight)), weight, float(scale.reshape(())))
+
+
+def checked_labels(bundle: Bundle, count: int) -> tuple[str, ...]:
+    """Return the labels of a bundle, which must be as many as the head's rows and all different."""
     labels = read_labels(bundle)
-    if len(labels) != len(weight) or len(set(labels)) != len(labels):
-        raise BundleError(LABELS_FILE, f"has {len(labels)} labels, expected {len(weight)}, all different")
-    return ZeroShotHead(labels, weight, float(scale.reshape(())))
+    if len(labels) != count or len(set(labels)) != len(labels):
+        raise BundleError(LABELS_FILE, f"has {len(labels)} labels, expected {count}, all different")
+    return labels
 
 
 def read_labels(bundle: Bundle) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from edgeproof_deploy.runtime.bundle import Bundle
 from edgeproof_deploy.runtime.errors import BundleError, UnavailableError
-from edgeproof_deploy.runtime.head import HEAD_FILE, ZeroShotHead, read_head
+from edgeproof_deploy.runtime.head import HEAD_FILE, Head, read_head
 from edgeproof_deploy.runtime.preprocess import ImageError, Preprocess, Source, open_image
 from edgeproof_deploy.runtime.session import OnnxSession, Session
 
@@ -31,7 +31,7 @@ class Prediction:
 class Predictor:
     """A bundle made ready: preprocessing, a session and a head whose shapes fit each other."""
 
-    def __init__(self, bundle: Bundle, preprocess: Preprocess, session: Session, head: ZeroShotHead):
+    def __init__(self, bundle: Bundle, preprocess: Preprocess, session: Session, head: Head):
         self.bundle = bundle
         self.preprocess = preprocess
         self.session = session
@@ -98,7 +98,7 @@ class Predictor:
     def embed(self, images: Sequence[Source], *, broken: list[ImageError] | None = None) -> np.ndarray:
         """Return the embeddings of images as the model gives them, not normalised: float32 (N, D)."""
         rows = [embedding for _, embedding in self._embeddings(images, broken)]
-        return np.concatenate(rows) if rows else np.zeros((0, self.head.weight.shape[1]), np.float32)
+        return np.concatenate(rows) if rows else np.zeros((0, self.head.dim), np.float32)
 
     def _embeddings(
         self, images: Sequence[Source], broken: list[ImageError] | None
@@ -130,7 +130,7 @@ class Predictor:
         self.session.close()
 
 
-def _check_shapes(session: OnnxSession, preprocess: Preprocess, head: ZeroShotHead) -> None:
+def _check_shapes(session: OnnxSession, preprocess: Preprocess, head: Head) -> None:
     wanted = (3, preprocess.image_size, preprocess.image_size)
     takes = session.inputs.get("image", ())
     if tuple(takes[1:]) != wanted:
@@ -138,6 +138,5 @@ def _check_shapes(session: OnnxSession, preprocess: Preprocess, head: ZeroShotHe
             MODEL_FILE, f"takes images of shape {takes}, {PREPROCESS_FILE} makes (batch, {wanted})"
         )
     gives = session.outputs.get("embedding", ())
-    if tuple(gives[1:]) != head.weight.shape[1:]:
-        width = head.weight.shape[1]
-        raise BundleError(HEAD_FILE, f"has embeddings of {width} numbers, {MODEL_FILE} gives {gives}")
+    if tuple(gives[1:]) != (head.dim,):
+        raise BundleError(HEAD_FILE, f"takes embeddings of {head.dim} numbers, {MODEL_FILE} gives {gives}")

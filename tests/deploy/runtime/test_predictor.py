@@ -139,7 +139,7 @@ def test_open__preprocessing_of_another_size(remade: Callable[..., Path]) -> Non
 def test_open__a_head_of_another_width(remade: Callable[..., Path], tmp_path: Path) -> None:
     rows = np.eye(6, 20, dtype=np.float32)
     ZeroShotHead(ZeroShotHead.Config(), list("abcdef"), rows).save(tmp_path / "head")
-    with pytest.raises(BundleError, match=r"head\.safetensors: has embeddings of 20 numbers"):
+    with pytest.raises(BundleError, match=r"head\.safetensors: takes embeddings of 20 numbers"):
         Predictor.open(remade(head=tmp_path / "head"))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from edgeproof_configs.registry import component_class
 from edgeproof_train.loss import Loss, LossContext
-from edgeproof_train.outputs import ModelOutputs, StepOutputs
+from edgeproof_train.outputs import Mix, ModelOutputs, StepOutputs
 
 BATCH, DIM, WORDS, CLASSES = 6, 8, 5, 4
 
@@ -50,15 +50,24 @@ def make_loss(text: Tensor) -> Callable[..., Loss]:
 
 @pytest.fixture
 def value() -> Callable[..., Tensor]:
-    """Return `value(loss, student, teacher, label)`."""
+    """Return `value(loss, student, teacher, label)`; `second=` another pass, `mix=` what was mixed."""
 
     def evaluate(
-        loss: Loss, student: Tensor, teacher: Tensor | None = None, label: Tensor | None = None
+        loss: Loss,
+        student: Tensor,
+        teacher: Tensor | None = None,
+        label: Tensor | None = None,
+        second: Tensor | None = None,
+        mix: Mix | None = None,
     ) -> Tensor:
         # In the space of class scores an embedding is the scores themselves.
         known: dict[str, Any] = {} if teacher is None else {"teacher": ModelOutputs(teacher, teacher)}
         if label is not None:
             known["label"] = label
+        if second is not None:
+            known["second"] = ModelOutputs(second, second)
+        if mix is not None:
+            known["mix"] = mix
         return loss(StepOutputs(ModelOutputs(student, student), **known))
 
     return evaluate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from safetensors import SafetensorError
@@ -14,7 +14,9 @@ from edgeproof_configs.errors import EdgeproofError
 from edgeproof_configs.files import write_bytes, write_text
 from edgeproof_configs.registry import register
 from edgeproof_configs.schema import HeadConfig, PositiveFloat
-from edgeproof_train.text import TextBank, TextSpec
+from edgeproof_data.sets import DataSource
+from edgeproof_train.teacher import Teacher
+from edgeproof_train.text import TextBank, TextSpec, make_text_bank
 
 TENSORS_FILE, LABELS_FILE = "head.safetensors", "labels.txt"
 CLIP_SCALE = 100.0
@@ -54,6 +56,8 @@ class ZeroShotHead:
                 labels=self.labels, templates=self.templates, text_embeddings=self.text_embeddings
             )
 
+    class_scores: ClassVar[bool] = False
+
     def __init__(
         self, config: Any, labels: Sequence[str], weight_KD: np.ndarray, logit_scale: float = CLIP_SCALE
     ):
@@ -69,9 +73,15 @@ class ZeroShotHead:
         self.weight = (weight_KD / lengths).astype(np.float32)
         self.logit_scale = float(config.logit_scale or logit_scale)
 
+    @staticmethod
+    def make_bank(config: Any, teacher: Teacher, source: DataSource) -> TextBank:
+        """Return the text embeddings of the labels."""
+        return make_text_bank(config.text_spec(), teacher, source)
+
     @classmethod
     def from_bank(cls, config: Any, bank: TextBank, logit_scale: float = CLIP_SCALE) -> ZeroShotHead:
         """Return the head of a text bank."""
+        assert bank.matrix is not None
         return cls(config, bank.names, bank.matrix, logit_scale)
 
     def logits(self, embeddings_ND: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+import edgeproof_train.architectures  # noqa: F401 - timm learns their names
 from edgeproof_configs.errors import UsageError, did_you_mean
 from edgeproof_configs.registry import register
 from edgeproof_configs.schema import PositiveFloat, PositiveInt, StudentConfig
@@ -43,7 +44,8 @@ class TimmStudent(Student):
             kwargs: arguments for timm's model, such as `pad_type: same`; they win over `config.json`.
             head: `linear`, or `mlp` with one hidden layer as wide as the backbone's features.
             head_init: `least_squares` starts a linear head from the ridge regression of the teacher's
-                embeddings on the frozen backbone's features.
+                embeddings on the frozen backbone's features; `weights` takes the classifier of the weights,
+                which must have as many rows as the head.
             ridge: lambda of that regression, on standardised features; 1000 if not given.
             mean: of the input, in [0, 1]; from `config.json` or timm if not given. So for the four below.
             std: of the input.
@@ -56,7 +58,7 @@ class TimmStudent(Student):
         weights: str | None = None
         kwargs: dict[str, bool | int | float | str | list[int]] = Field(default_factory=dict)
         head: Literal["linear", "mlp"] = "linear"
-        head_init: Literal["random", "least_squares"] = "random"
+        head_init: Literal["random", "least_squares", "weights"] = "random"
         ridge: PositiveFloat | None = None
         mean: Triple | None = None
         std: Triple | None = None
@@ -78,6 +80,10 @@ class TimmStudent(Student):
                 raise ValueError(f"std must be above 0, got {self.std}")
             if self.head == "mlp" and self.head_init == "least_squares":
                 raise ValueError("head_init: least_squares gives a linear map: use head: linear")
+            if self.head == "mlp" and self.head_init == "weights":
+                raise ValueError("head_init: weights takes a linear classifier: use head: linear")
+            if self.head_init == "weights" and self.weights is None:
+                raise ValueError("head_init: weights has no effect without weights")
             if self.ridge is not None and self.head_init != "least_squares":
                 raise ValueError("ridge has no effect without head_init: least_squares")
             return self
@@ -92,10 +98,16 @@ class TimmStudent(Student):
         self.preprocess = make_preprocess(config, start.preprocessing)
         width = feature_width(self.backbone, config)
         self.head = make_head(config.head, width, embedding_dim)
+        if config.head_init == "weights":
+            self._take_classifier(start)
 
     def forward(self, image: Tensor) -> ModelOutputs:
         """Return the embedding (B, D), not normalised."""
-        return ModelOutputs(embedding=self.head(self.pooled(image)))
+        return self.outputs(self.head(self.pooled(image)))
+
+    def module(self) -> nn.Module:
+        """Return the backbone."""
+        return self.backbone
 
     def pooled(self, image: Tensor) -> Tensor:
         """Return the backbone's pooled features (B, F)."""
@@ -160,6 +172,20 @@ class TimmStudent(Student):
         rest = {name: value for name, value in tensors.items() if name not in names}
         load_into(self.head, head, "student head", path)
         load_into(self.backbone, rest, "student", path)
+
+    def _take_classifier(self, start: StartWeights) -> None:
+        prefix, head = self._head_prefix(), self.head
+        assert isinstance(head, nn.Linear)
+        tensors = {name: start.tensors().get(f"{prefix}.{name}") for name in ("weight", "bias")}
+        weight, bias = tensors["weight"], tensors["bias"]
+        if weight is None or bias is None or weight.shape != head.weight.shape:
+            found = "no classifier" if weight is None else f"a classifier {tuple(weight.shape)}"
+            raise UsageError(
+                f"the weights have {found}, the student's head is {tuple(head.weight.shape)}",
+                where="student.head_init: weights",
+                fix="leave head_init away, or give weights that were trained on these classes",
+            )
+        load_into(head, {"weight": weight, "bias": bias}, "student head", start.file or start.hub)
 
     def _head_prefix(self) -> str:
         names = classifier_names(self.backbone)

@@ -8,7 +8,7 @@ from typing import Any
 
 import timm
 from timm.models import PretrainedCfg
-from torch import nn
+from torch import Tensor, nn
 
 from edgeproof_configs.errors import DataError, UsageError
 from edgeproof_configs.files import read_json
@@ -43,6 +43,11 @@ class StartWeights:
         if self.hub is None:
             return {"pretrained": False}
         return {"pretrained": True, "pretrained_cfg_overlay": {"file": str(self.hub)}}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the weights as they lie in the file, the classifier's too; none for random ones."""
+        file = self.file or self.hub
+        return read_weights(file, KEY) if file else {}
 
     def load(self, backbone: nn.Module) -> None:
         """Load a local file into the backbone; the file's classifier is left out.

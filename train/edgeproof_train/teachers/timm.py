@@ -17,6 +17,7 @@ from timm.data.config import resolve_model_data_config
 from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
+import edgeproof_train.architectures  # noqa: F401 - timm learns their names
 from edgeproof_configs import schema
 from edgeproof_configs.errors import DataError, EdgeproofError, UsageError, did_you_mean
 from edgeproof_configs.files import digest_of, read_json
@@ -96,6 +97,15 @@ class TimmTeacher(Teacher):
             "arguments_sha256": digest_of(self.arguments),
             "weights_sha256": weights_digest(self.model.state_dict()),
         }
+
+    def module(self) -> nn.Module:
+        """Return the network."""
+        return self.model
+
+    def classifier(self) -> nn.Linear | None:
+        """Return the network's own classifier, if it is one linear layer."""
+        found = self.model.get_classifier()
+        return found if self.num_classes and isinstance(found, nn.Linear) else None
 
     def _encode_image(self, image_BCHW: Tensor) -> Tensor:
         return self.model.forward_head(self.model.forward_features(image_BCHW), pre_logits=True)

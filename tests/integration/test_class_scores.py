@@ -1,0 +1,83 @@
+"""Distillation between classifiers: a teacher learnt from labels in one run, its student in another."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration import tiny
+
+from edgeproof.ship import ship
+from edgeproof_deploy.runtime.predictor import Predictor
+
+pytestmark = pytest.mark.integration
+
+LABELS_ONLY: dict[str, Any] = {
+    "teacher": {"kind": "none"},
+    "losses": [{"kind": "cross_entropy"}],
+    "baseline": None,
+    "head": {"kind": "classifier"},
+    "deploy": {"batch": [1, 2], "engines": ["onnxruntime"]},
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.make_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def teacher(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shipped run that learnt from labels alone."""
+    folder = tmp_path_factory.mktemp("teacher")
+    recipe = tiny.make_recipe(folder, data, **LABELS_ONLY)
+    assert ship(str(recipe), overrides=["train.epochs=8", "train.lr=1e-2"], run=folder / "run") == 0
+    return folder / "run"
+
+
+def student_recipe(
+    folder: Path, data: Path, teacher: Path, losses: list[dict[str, Any]], **more: Any
+) -> Path:
+    """Write a recipe that learns from the teacher run."""
+    parts = {**LABELS_ONLY, "teacher": {"kind": "run", "path": str(teacher)}, "losses": losses}
+    return tiny.make_recipe(folder, data, **{**parts, **more})
+
+
+def rows(run: Path) -> dict[str, dict[str, Any]]:
+    """Return the rows of a run's result by form and engine."""
+    found = json.loads((run / "result.json").read_text())["rows"]
+    return {f"{row['form']} {row.get('engine') or ''}".strip(): row for row in found}
+
+
+def test_ship__without_a_teacher(teacher: Path, data: Path) -> None:
+    found = rows(teacher)
+    assert "teacher" not in found
+    assert found["student onnxruntime"]["metrics"]["top1"] > 0.6
+    predictor = Predictor.open(teacher / "bundle")
+    picture = next((data / "test" / "red_square").iterdir())
+    (prediction,) = predictor.predict([picture])
+    assert {label for label, _ in prediction.labels} == {"blue square", "green square", "red square"}
+    assert sum(share for _, share in prediction.labels) == pytest.approx(1)
+    predictor.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "losses"),
+    [
+        ("logits", [{"kind": "cross_entropy"}, {"kind": "soft_target", "temperature": 2}]),
+        (
+            "maps",
+            [{"kind": "cross_entropy"}, {"kind": "attention_transfer", "nodes": {"layer2": "layer2"}}],
+        ),
+    ],
+)
+def test_ship__student_of_a_run(
+    name: str, losses: list[dict[str, Any]], teacher: Path, data: Path, tmp_path: Path
+) -> None:
+    recipe = student_recipe(tmp_path, data, teacher, losses)
+    assert ship(str(recipe), overrides=[], run=tmp_path / name) == 0
+    found = rows(tmp_path / name)
+    assert found["teacher"]["metrics"]["top1"] == rows(teacher)["student onnxruntime"]["metrics"]["top1"]
+    assert "cosine_mean" in found["student onnxruntime"]["metrics"]

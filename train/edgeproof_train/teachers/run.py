@@ -1,0 +1,82 @@
+"""A student of an earlier run as teacher: fine-tuned on the same data, or as small as the student itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from edgeproof_configs import schema
+from edgeproof_configs.errors import DataError
+from edgeproof_configs.registry import register
+from edgeproof_data.paths import resolve_path
+from edgeproof_train.student import CARD_FILE, Student
+from edgeproof_train.teacher import Teacher, TeacherPlaces, frozen
+from edgeproof_train.weights import weights_digest
+
+
+@register("teacher")
+class RunTeacher(Teacher):
+    """The best student that a run has trained. With the same architecture it is self-distillation.
+
+    A student that scores classes has a classifier and knows the names of its classes; its embedding is what
+    stands before that classifier. One that was distilled into an embedding space gives embeddings of it.
+    """
+
+    class Config(schema.TeacherConfig):
+        """`path`: a run directory, or a folder with a student's `model.safetensors` and `config.json`."""
+
+        kind: Literal["run"] = "run"
+        path: str
+
+    def __init__(self, config: Config, places: TeacherPlaces):
+        super().__init__(config, places)
+        folder = resolve_path(config.path, places.data_root)
+        student = Student.load(student_folder(folder))
+        self.student: Student = frozen(student, self.device)
+        self.embedding_dim = pooled_width(student) if student.classes else student.embedding_dim
+        self.classes = student.classes
+        self.num_classes = len(student.classes)
+        self.preprocess = student.preprocess
+
+    def module(self) -> nn.Module:
+        """Return the student's network."""
+        return self.student.module()
+
+    def classifier(self) -> nn.Linear | None:
+        """Return the linear layer that scores the classes, if that is what it has."""
+        head: Any = getattr(self.student, "head", None)
+        return head if self.classes and isinstance(head, nn.Linear) else None
+
+    def _identity(self) -> dict[str, Any]:
+        return {"student": self.student.card(), "weights_sha256": weights_digest(self.student.tensors())}
+
+    def _encode_image(self, image_BCHW: Tensor) -> Tensor:
+        return self.student.pooled(image_BCHW) if self.classes else self.student(image_BCHW).embedding
+
+    def _encode_logits(self, image_BCHW: Tensor) -> Tensor:
+        return self.student(image_BCHW).logits
+
+
+def pooled_width(student: Student) -> int:
+    """Return how many features stand before a student's head."""
+    side = student.preprocess.image_size
+    image = torch.zeros(1, 3, side, side, device=next(student.parameters()).device)
+    with torch.no_grad():
+        return student.eval().pooled(image).shape[1]
+
+
+def student_folder(place: Path) -> Path:
+    """Return the folder of a run's student, or the place itself where a student lies in it.
+
+    Raises:
+        DataError: there is none.
+    """
+    for folder in (place / "train", place):
+        if (folder / CARD_FILE).is_file():
+            return folder
+    raise DataError(
+        "there is no trained student here", where=place, fix="ship that recipe first, or name its run folder"
+    )
