@@ -14,9 +14,13 @@ GOLDEN = 0x9E3779B97F4A7C15
 FIRST, SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 COLUMNS = 64
 """How many numbers an image can have in an epoch."""
+ORDER, TURN = 63, 62
+"""Columns that decide in which order an epoch shows its images, and in which a class takes its own."""
 
 
-def uniforms(seed: int, epoch: int, indices: NDArray[np.int64], columns: int) -> NDArray[np.float64]:
+def uniforms(
+    seed: int, epoch: int, indices: NDArray[np.int64], columns: int, first: int = 0
+) -> NDArray[np.float64]:
     """Return numbers in [0, 1), (n, columns).
 
     Args:
@@ -24,11 +28,13 @@ def uniforms(seed: int, epoch: int, indices: NDArray[np.int64], columns: int) ->
         epoch: from 0.
         indices: (n,) positions of the images.
         columns: how many numbers each image needs, at most `COLUMNS`.
+        first: the column to begin with.
     """
-    if not 0 < columns <= COLUMNS:
-        raise ValueError(f"columns must be 1 to {COLUMNS}, got {columns}")
+    if not 0 <= first < first + columns <= COLUMNS:
+        raise ValueError(f"columns must lie within 0 to {COLUMNS}, got {first} to {first + columns}")
     stream = _mix(_mix(seed & MASK) + epoch & MASK)
-    counters = indices.astype(np.uint64)[:, None] * np.uint64(COLUMNS) + np.arange(columns, dtype=np.uint64)
+    counters = indices.astype(np.uint64)[:, None] * np.uint64(COLUMNS)
+    counters = counters + np.arange(first, first + columns, dtype=np.uint64)
     state = counters * np.uint64(GOLDEN) + np.array([stream], np.uint64)
     state = (state ^ (state >> np.uint64(30))) * np.uint64(FIRST)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(SECOND)
@@ -38,8 +44,8 @@ def uniforms(seed: int, epoch: int, indices: NDArray[np.int64], columns: int) ->
 
 def permutation(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     """Return the positions 0 to count - 1 in a random order."""
-    last_column = uniforms(seed, epoch, np.arange(count), COLUMNS)[:, -1]
-    return np.argsort(last_column, kind="stable")
+    keys = uniforms(seed, epoch, np.arange(count), 1, first=ORDER)[:, 0]
+    return np.argsort(keys, kind="stable")
 
 
 def _mix(value: int) -> int:

@@ -10,22 +10,29 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import NotRequired
 
 from edgeproof_configs.schema import AugmentConfig
-from edgeproof_data.draws import permutation, uniforms
+from edgeproof_data.draws import uniforms
 from edgeproof_data.pixels import Squares, open_squares, read_pixels
 from edgeproof_data.prefetch import in_order
+from edgeproof_data.sampling import Balance, Sampling
 from edgeproof_data.sets import ImageSet
 from edgeproof_data.transforms import DRAWS, Augment
+from edgeproof_data.views import view_draws
 from edgeproof_deploy.runtime.preprocess import Preprocess
 
 
 class Batch(TypedDict):
-    """Normalised images (B, 3, H, W) float32; labels (-1: none) and positions in the image set (B,) int64."""
+    """Normalised images (B, 3, H, W) float32; labels (-1: none) and positions in the image set (B,) int64.
+
+    Where views are stored, `view` is the number of the view that all images are shown in.
+    """
 
     image: Tensor
     label: Tensor
     index: Tensor
+    view: NotRequired[int]
 
 
 class TrainLoader:
@@ -33,8 +40,8 @@ class TrainLoader:
 
     What a batch holds depends on `seed`, the epoch and the step alone: not on the number of workers, and not
     on whether the epoch was begun in the middle. The last, incomplete batch of an epoch is left out unless it
-    is the only one. Under several processes the batches of a step are disjoint and together are what one
-    process with a `world` times larger batch would get.
+    is the only one. Under several processes the batches of a step are shares of what one process with a
+    `world` times larger batch would get.
 
     Args:
         images: what to train on.
@@ -43,11 +50,14 @@ class TrainLoader:
         batch_size: images a step in this process.
         seed: of shuffling and augmentation.
         workers: threads that prepare batches ahead; 0 prepares each when it is asked for.
+        balance: `classes` shows every class equally often; see `sampling`.
         rank: number of this process.
         world: number of processes.
         pixel_folder: where decoded images are kept if they fit into 2 GiB; None decodes each time.
+        views: show these many views of each image, one an epoch in turn, in place of ever new ones.
 
     Raises:
+        UsageError: the images cannot be balanced.
         DataError: an image cannot be read.
         EdgeproofError: the pixel folder cannot be written or its disk is full.
     """
@@ -61,9 +71,11 @@ class TrainLoader:
         batch_size: int,
         seed: int,
         workers: int,
+        balance: Balance = "none",
         rank: int = 0,
         world: int = 1,
         pixel_folder: Path | None = None,
+        views: int | None = None,
     ):
         if not 0 <= rank < world:
             raise ValueError(f"rank must be 0 to {world - 1}, got {rank}")
@@ -73,6 +85,8 @@ class TrainLoader:
             )
         self.images, self.preprocess, self.seed, self.workers = images, preprocess, seed, workers
         self.batch_size, self.rank, self.world = batch_size, rank, world
+        self.views = views
+        self._sampling = Sampling(images, seed, balance)
         self._augment = Augment(augment, preprocess)
         side = self._augment.side or preprocess.resize_size
         self._squares = open_squares(Squares(images, preprocess, side), pixel_folder, max(workers, 1))
@@ -89,18 +103,23 @@ class TrainLoader:
             epoch: from 0.
             start_step: how many batches to leave out.
         """
-        order = permutation(self.seed, epoch, len(self.images))
+        order = self._sampling.visits(epoch)
         size = self.batch_size * self.world
         chosen = [
             order[step * size : (step + 1) * size][self.rank :: self.world]
             for step in range(start_step, self.steps_per_epoch)
         ]
-        return in_order(lambda indices: self._batch(indices, epoch), chosen, self.workers)
+        return in_order(lambda visits: self._batch(visits, epoch), chosen, self.workers)
 
-    def _batch(self, indices: NDArray[np.int64], epoch: int) -> Batch:
-        draws = uniforms(self.seed, epoch, indices, DRAWS)
+    def _batch(self, visits: NDArray[np.int64], epoch: int) -> Batch:
+        indices = visits % len(self.images)
+        view = epoch % self.views if self.views else None
+        draws = uniforms(self.seed, epoch, visits, DRAWS) if view is None else view_draws(view, indices)
         pixels = self._augment(self._squares.many(indices), draws)
-        return _as_batch(self.preprocess.normalise(pixels.transpose(0, 2, 3, 1)), self.images, indices)
+        batch = _as_batch(self.preprocess.normalise(pixels.transpose(0, 2, 3, 1)), self.images, indices)
+        if view is not None:
+            batch["view"] = view
+        return batch
 
 
 def eval_batches(

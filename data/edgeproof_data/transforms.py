@@ -1,8 +1,9 @@
 """Random changes of training images, on bytes.
 
 Each change of each image depends on its own row of random numbers alone (`draws.uniforms`), so the result is
-the same however the images are grouped. Cutting and flipping are done on the arrays directly, with the result
-of torchvision's `crop` and `horizontal_flip`; the rest is done by torchvision v2, image by image.
+the same however the images are grouped. Cutting, flipping and covering are done on the arrays directly,
+with the result of torchvision's `crop`, `horizontal_flip` and `erase`; the rest is done by torchvision v2,
+image by image.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from edgeproof_configs.schema import AugmentConfig
+from edgeproof_data.policies import Policy
 from edgeproof_deploy.runtime.preprocess import Preprocess
 
 Bytes = NDArray[np.uint8]
@@ -25,16 +27,17 @@ Draws = NDArray[np.float64]
 ASPECTS = (3 / 4, 4 / 3)
 ERASED_AREAS = (0.02, 1 / 3)
 ERASED_ASPECTS = (0.3, 3.3)
-DRAWS = 16
+DRAWS = 19
 """Random numbers that each image needs."""
 # Columns of the draws, fixed, so that switching on one change leaves the others as they were.
 CROP, SHIFT, FLIP, JITTER, ROTATE, ERASE = slice(0, 4), slice(4, 6), 6, slice(7, 10), 10, slice(11, 16)
+POLICY, CUTOUT = 16, slice(17, 19)
 
 
 class Augment:
     """Changes of a recipe, in the order of `AugmentConfig`.
 
-    Pixels that a rotation uncovers and pixels that are erased get the colour that normalises to 0.
+    Pixels that a change uncovers, erases or cuts out get the colour that normalises to 0.
 
     Args:
         config: which changes.
@@ -45,6 +48,9 @@ class Augment:
         self.config, self.size = config, preprocess.image_size
         self.interpolation = InterpolationMode(preprocess.interpolation)
         self.fill = [float(round(255 * value)) for value in preprocess.mean]
+        self._policy = Policy(config, self.fill) if config.policy else None
+        self._colour = np.array(self.fill, np.uint8)[:, None, None]
+        self._one_by_one = any((config.policy, config.color_jitter, config.rotate_degrees, config.erase))
 
     @property
     def side(self) -> int | None:
@@ -64,9 +70,13 @@ class Augment:
         if self.config.flip:
             flipped = draws[:, FLIP] < self.config.flip
             result[flipped] = result[flipped][..., ::-1]
-        if self.config.color_jitter or self.config.rotate_degrees or self.config.erase:
+        if self._one_by_one:
             for image, row in zip(torch.from_numpy(result), draws, strict=True):
-                image.copy_(self._recolour_rotate_erase(image, row))
+                image.copy_(self._by_torchvision(image, row))
+        if self.config.cutout:
+            for image, row in zip(result, draws, strict=True):
+                top, left, height, width = cutout_box(self.config.cutout, self.size, row[CUTOUT])
+                image[:, top : top + height, left : left + width] = self._colour
         return result
 
     def _cut(self, square: Bytes, row: Draws) -> Bytes:
@@ -77,7 +87,9 @@ class Augment:
         top, left = np.floor(row[SHIFT] * (square.shape[-1] - self.size + 1)).astype(int)
         return square[:, top : top + self.size, left : left + self.size]
 
-    def _recolour_rotate_erase(self, image: Tensor, row: Draws) -> Tensor:
+    def _by_torchvision(self, image: Tensor, row: Draws) -> Tensor:
+        if self._policy:
+            image = self._policy(image, row[POLICY])
         strength = self.config.color_jitter
         if strength:
             brightness, contrast, saturation = (1 + strength * (2 * row[JITTER] - 1)).tolist()
@@ -90,8 +102,7 @@ class Augment:
         happens, *where = row[ERASE]
         if happens < self.config.erase:
             top, left, height, width = erase_box(self.size, where)
-            colour = torch.tensor(self.fill, dtype=torch.uint8)[:, None, None]
-            image = F.erase(image, top, left, height, width, colour)
+            image = F.erase(image, top, left, height, width, torch.from_numpy(self._colour))
         return image
 
 
@@ -110,6 +121,23 @@ def crop_box(areas: tuple[float, float], side: int, row: Draws) -> tuple[int, in
 def erase_box(side: int, row: Draws | list[float]) -> tuple[int, int, int, int]:
     """Return a random box with the areas and aspects of random erasing (Zhong et al., arXiv:1708.04896)."""
     return _box(ERASED_AREAS, ERASED_ASPECTS, side, row)
+
+
+def cutout_box(part: float, side: int, row: Draws) -> tuple[int, int, int, int]:
+    """Return top, left, height and width of what CutOut covers (DeVries, Taylor, arXiv:1708.04552).
+
+    The centre of the square lies anywhere in the image, so a part of it may lie outside and is left off.
+
+    Args:
+        part: side of the square as a part of the image's side; the square has at least one pixel.
+        side: of the image.
+        row: (2,) random numbers.
+    """
+    length = max(1, round(part * side))
+    starts = [int(draw * side) - length // 2 for draw in row]
+    top, left = (max(start, 0) for start in starts)
+    height, width = (min(start + length, side) - max(start, 0) for start in starts)
+    return top, left, height, width
 
 
 def _box(

@@ -32,6 +32,7 @@ def test_uniforms__depend_on_seed_epoch_image_and_column_only():
     whole = uniforms(1, 2, np.arange(50), 8)
     some = np.array([44, 3, 17])
     assert np.array_equal(uniforms(1, 2, some, 3), whole[some, :3])
+    assert np.array_equal(uniforms(1, 2, some, 3, first=4), whole[some, 4:7])
     assert len(np.unique(whole)) == 400
     assert not np.any(whole == uniforms(1, 3, np.arange(50), 8))
     assert not np.any(whole == uniforms(2, 2, np.arange(50), 8))
@@ -46,8 +47,9 @@ def test_uniforms__look_uniform():
 
 
 def test_uniforms__too_many_columns():
-    with pytest.raises(ValueError, match="columns"):
-        uniforms(0, 0, np.arange(2), COLUMNS + 1)
+    for columns, first in ((COLUMNS + 1, 0), (0, 0), (2, COLUMNS - 1), (1, -1)):
+        with pytest.raises(ValueError, match="columns"):
+            uniforms(0, 0, np.arange(2), columns, first=first)
 
 
 def test_permutation__of_everything_and_new_each_epoch():
@@ -55,4 +57,5 @@ def test_permutation__of_everything_and_new_each_epoch():
     assert np.array_equal(np.sort(first), np.arange(1000))
     assert not np.array_equal(first, second)
     assert np.array_equal(first, permutation(0, 0, 1000))
+    assert np.array_equal(first, np.argsort(uniforms(0, 0, np.arange(1000), COLUMNS)[:, -1]))
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.1

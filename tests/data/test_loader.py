@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgeproof_configs.errors import DataError
+from edgeproof_configs.errors import DataError, UsageError
 from edgeproof_configs.schema import AugmentConfig
 from edgeproof_data.folders import list_images
 from edgeproof_data.loader import Batch, TrainLoader, eval_batches
@@ -24,6 +24,7 @@ AUGMENTS = {
     "all": AugmentConfig(
         random_resized_crop=(0.4, 1.0), flip=0.5, color_jitter=0.3, rotate_degrees=10, erase=0.5
     ),
+    "policy": AugmentConfig(flip=0.5, policy="rand_augment", cutout=0.25),
 }
 
 
@@ -55,7 +56,7 @@ def test_epoch__shapes_types_and_labels(images: ImageSet):
     assert torch.equal(batch["label"], batch["index"] % 3)
 
 
-@pytest.mark.parametrize("augment", ["shift", "all"])
+@pytest.mark.parametrize("augment", ["shift", "all", "policy"])
 def test_epoch__same_for_any_workers_and_store(images: ImageSet, tmp_path: Path, augment: str):
     reference = list(loader(images, augment).epoch(3))
     for workers in (1, 3):
@@ -86,10 +87,38 @@ def test_epoch__an_image_is_changed_anew_in_each_epoch(images: ImageSet):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_epoch__from_the_middle_is_the_rest(images: ImageSet, workers: int):
-    whole = list(loader(images).epoch(5))
+@pytest.mark.parametrize(("augment", "balance"), [("all", "none"), ("policy", "classes")])
+def test_epoch__from_the_middle_is_the_rest(images: ImageSet, workers: int, augment: str, balance: str):
+    whole = list(loader(images, augment, balance=balance).epoch(5))
     for start in range(len(whole) + 1):
-        assert same(list(loader(images, workers=workers).epoch(5, start_step=start)), whole[start:])
+        rest = loader(images, augment, balance=balance, workers=workers).epoch(5, start_step=start)
+        assert same(list(rest), whole[start:])
+
+
+def test_epoch__drawing_elsewhere_changes_nothing_and_is_not_changed(images: ImageSet):
+    reference = list(loader(images, "policy").epoch(0))
+    torch.manual_seed(3)
+    expected = [torch.rand(1) for _ in reference]
+    torch.manual_seed(3)
+    beside = [(batch, torch.rand(1)) for batch in loader(images, "policy", workers=2).epoch(0)]
+    assert same([batch for batch, _ in beside], reference)
+    assert [drawn for _, drawn in beside] == expected
+
+
+def test_epoch__balanced_classes_are_equal_and_repeated_images_differ(images: ImageSet):
+    rare = ImageSet(images.root, images.paths, np.minimum(np.arange(COUNT), 1), ("a", "b"))
+    batches = list(loader(rare, "all", balance="classes", batch_size=COUNT).epoch(0))
+    label, index = batches[0]["label"], batches[0]["index"]
+    assert sorted(label.bincount().tolist()) == [11, 12]
+    assert torch.equal(label, torch.from_numpy(rare.labels)[index])
+    views = batches[0]["image"][index == 0]
+    assert len(views) == 12
+    assert len({view.numpy().tobytes() for view in views}) == 12
+
+
+def test_epoch__balance_needs_labels(images: ImageSet):
+    with pytest.raises(UsageError, match="23 of 23 training images have none"):
+        loader(ImageSet(images.root, images.paths, np.full(COUNT, -1)), balance="classes")
 
 
 def test_epoch__last_batch_only_if_it_is_the_only_one(images: ImageSet):
@@ -107,17 +136,21 @@ def test_epoch__every_image_once_in_full_batches(images: ImageSet):
 
 
 @pytest.mark.parametrize(("world", "batch_size"), [(2, 4), (3, 2), (4, 100)])
-def test_epoch__ranks_share_each_step_of_one_process(images: ImageSet, world: int, batch_size: int):
-    one = loader(images, batch_size=batch_size * world)
-    ranks = [loader(images, batch_size=batch_size, rank=rank, world=world) for rank in range(world)]
+@pytest.mark.parametrize("balance", ["none", "classes"])
+def test_epoch__ranks_share_each_step_of_one_process(
+    images: ImageSet, world: int, batch_size: int, balance: str
+):
+    one = loader(images, batch_size=batch_size * world, balance=balance)
+    ranks = [
+        loader(images, batch_size=batch_size, rank=rank, world=world, balance=balance)
+        for rank in range(world)
+    ]
     assert {rank.steps_per_epoch for rank in ranks} == {one.steps_per_epoch}
     for whole, *parts in zip(one.epoch(2), *(rank.epoch(2) for rank in ranks), strict=True):
-        pixels = {int(index): image for index, image in zip(whole["index"], whole["image"], strict=True)}
-        indices = torch.cat([part["index"] for part in parts])
-        assert sorted(indices.tolist()) == sorted(whole["index"].tolist())
         assert max(len(part["index"]) for part in parts) - min(len(part["index"]) for part in parts) <= 1
-        images_of_ranks = torch.cat([part["image"] for part in parts])
-        assert all(torch.equal(pixels[int(i)], x) for i, x in zip(indices, images_of_ranks, strict=True))
+        for rank, part in enumerate(parts):
+            assert torch.equal(part["index"], whole["index"][rank::world])
+            assert torch.equal(part["image"], whole["image"][rank::world])
 
 
 def test_epoch__without_changes_is_what_the_runtime_sees(images: ImageSet, tmp_path: Path):

@@ -9,12 +9,20 @@ from torchvision.transforms.v2 import functional as F
 
 from edgeproof_configs.schema import AugmentConfig
 from edgeproof_data.draws import uniforms
-from edgeproof_data.transforms import DRAWS, Augment, crop_box, erase_box
+from edgeproof_data.policies import Policy
+from edgeproof_data.transforms import DRAWS, POLICY, Augment, crop_box, cutout_box, erase_box
 from edgeproof_deploy.runtime.preprocess import Preprocess
 
 SIZE, COUNT = 20, 200
 PREPROCESS = Preprocess(SIZE, 24, mean=(0.2, 0.4, 0.6))
-EVERYTHING = {"flip": 0.5, "color_jitter": 0.4, "rotate_degrees": 15.0, "erase": 0.5}
+EVERYTHING = {
+    "flip": 0.5,
+    "policy": "trivial_augment",
+    "color_jitter": 0.4,
+    "rotate_degrees": 15.0,
+    "erase": 0.5,
+    "cutout": 0.3,
+}
 
 
 def augment(count: int = COUNT, **settings: Any) -> tuple[np.ndarray, np.ndarray, Augment]:
@@ -100,6 +108,29 @@ def test_augment__erase_paints_a_box_in_the_mean_colour():
         assert box[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
 
 
+def test_augment__policy_sees_the_flipped_image_and_draws_for_itself():
+    squares, images, change = augment(count=20, flip=0.5, policy="rand_augment")
+    _, flipped, _ = augment(count=20, flip=0.5)
+    policy = Policy(change.config, [51.0, 102.0, 153.0])
+    rows = uniforms(0, 0, np.arange(20), DRAWS)
+    assert not np.array_equal(flipped, squares)
+    for image, before, row in zip(images, flipped, rows, strict=True):
+        assert np.array_equal(image, policy(torch.from_numpy(before), row[POLICY]).numpy())
+
+
+def test_augment__cutout_covers_a_square_of_one_size_with_the_mean_colour():
+    change = Augment(AugmentConfig(cutout=0.5), PREPROCESS)
+    images = change(np.zeros((COUNT, 3, SIZE, SIZE), np.uint8), uniforms(0, 0, np.arange(COUNT), DRAWS))
+    covered = images[:, 0] == 51
+    assert np.array_equal(covered, images[:, 2] == 153)
+    assert set(np.unique(images)) == {0, 51, 102, 153}
+    sides = [(box.any(axis=1).sum(), box.any(axis=0).sum()) for box in covered]
+    # The centre lies inside, so at least half a side is covered; away from the border all of it.
+    assert {side for pair in sides for side in pair} == {5, 6, 7, 8, 9, 10}
+    assert all(high * wide == box.sum() for (high, wide), box in zip(sides, covered, strict=True))
+    assert covered.any(axis=0).all()
+
+
 @pytest.mark.parametrize("crop", [{"random_resized_crop": (0.3, 0.9)}, {"shift_pixels": 3}])
 def test_augment__an_image_does_not_depend_on_its_companions(crop: dict[str, Any]):
     squares, images, change = augment(count=12, **crop, **EVERYTHING)
@@ -116,6 +147,19 @@ def test_crop_box__lies_inside_and_has_the_area(areas: tuple[float, float]):
         assert 0 <= left <= left + width <= 100
         assert areas[0] * 0.95 <= height * width / 1e4 <= areas[1] * 1.05
         assert height == 100 or width == 100 or 0.7 < width / height < 1.4
+
+
+@pytest.mark.parametrize(
+    ("part", "row", "box"),
+    [
+        (0.4, (0.5, 0.5), (3, 3, 4, 4)),
+        (0.4, (0.0, 0.99), (0, 7, 2, 3)),
+        (0.5, (0.15, 0.3), (0, 1, 4, 5)),
+        (0.01, (0.25, 0.99), (2, 9, 1, 1)),
+    ],
+)
+def test_cutout_box__hand_cases(part: float, row: tuple[float, float], box: tuple[int, ...]):
+    assert cutout_box(part, 10, np.array(row)) == box
 
 
 def test_erase_box__never_all_of_it():
