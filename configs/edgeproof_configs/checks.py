@@ -27,6 +27,7 @@ def stored_views(recipe: Recipe) -> Iterator[Finding]:
             "'assume_invariant' is for pooled embeddings: class scores and feature maps change with the view",
         )
         return
+    yield from replayed_views(recipe, live)
     if recipe.train.mix is not None and not (live and recipe.teacher.view == "exact"):
         yield (
             ("train", "mix"),
@@ -41,6 +42,23 @@ def stored_views(recipe: Recipe) -> Iterator[Finding]:
         )
     if recipe.teacher.view == "assume_invariant" and not augmented:
         yield ("teacher", "view"), "'assume_invariant' has no effect without train.augment: say 'exact'"
+
+
+def replayed_views(recipe: Recipe, live: bool) -> Iterator[Finding]:
+    """Stored random views are made, seen and all that a loss looks at."""
+    count, place = recipe.teacher.stored_views, ("teacher", "stored_views")
+    if count is None:
+        return
+    if recipe.teacher.view == "assume_invariant" or not recipe.train.augment.active:
+        yield place, "has an effect only with view: exact and train.augment"
+    elif not live:
+        yield place, "random views need a teacher that can look at them, and this one has stored outputs only"
+    elif needs_maps(recipe):
+        yield place, "feature maps are not stored: remove it, and the teacher looks at every view itself"
+    elif recipe.train.mix is not None:
+        yield place, "mixed images are new each time: remove train.mix or this"
+    elif count > recipe.train.epochs:
+        yield place, f"{count} views, but {recipe.train.epochs} epochs: one view is seen an epoch"
 
 
 def needs_of_labels(recipe: Recipe) -> Iterator[Finding]:

@@ -29,10 +29,15 @@ class DataConfig(Config):
 
 
 class TeacherConfig(Config):
-    """Base of the teacher kinds. `view` says for which view of a photo a stored output is used."""
+    """Base of the teacher kinds. `view` says for which view of a photo a stored output is used.
+
+    `stored_views` makes that many random views of each training photo once, stores the teacher's output for
+    each, and shows the student one of them an epoch, in turn (arXiv 2303.08983).
+    """
 
     kind: str
     view: Literal["exact", "assume_invariant"] = "exact"
+    stored_views: PositiveInt | None = None
 
 
 class LossConfig(Config):

@@ -7,10 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tests.integration import tiny
 
 from edgeproof.ship import ship
+from edgeproof_configs.files import FileTable
+from edgeproof_configs.loader import load_recipe
+from edgeproof_configs.run import RunDir
+from edgeproof_configs.stage import StageContext
+from edgeproof_data.loader import TrainLoader
 from edgeproof_deploy.runtime.predictor import Predictor
+from edgeproof_train.distil import new_student, supervision
+from edgeproof_train.run_data import RunData
+from edgeproof_train.supervision import LiveSupervision
 
 pytestmark = pytest.mark.integration
 
@@ -81,3 +90,34 @@ def test_ship__student_of_a_run(
     found = rows(tmp_path / name)
     assert found["teacher"]["metrics"]["top1"] == rows(teacher)["student onnxruntime"]["metrics"]["top1"]
     assert "cosine_mean" in found["student onnxruntime"]["metrics"]
+
+
+def test_ship__stored_views_say_what_the_live_teacher_says(teacher: Path, data: Path, tmp_path: Path) -> None:
+    """Two epochs on two stored views end where two epochs under the live teacher on the same views would."""
+    losses = [{"kind": "soft_target", "temperature": 2}]
+    recipe = student_recipe(tmp_path, data, teacher, losses)
+    views = ["teacher.stored_views=2", "train.epochs=4", "train.warmup_epochs=1"]
+    assert ship(str(recipe), overrides=views, run=tmp_path / "views", until="train") == 0
+    folders = sorted(folder.name for folder in (tmp_path / "views" / "embed").glob("train*"))
+    assert folders == ["train_view_000", "train_view_001"]
+    run, files = RunDir(tmp_path / "views"), FileTable(tmp_path / "views" / "files.tsv")
+    found = RunData(StageContext(load_recipe(str(recipe), views).recipe, run, "cpu", False, files))
+    images = found.split("train")
+    loader = TrainLoader(
+        images,
+        new_student(found).preprocess,
+        found.recipe.train.augment,
+        batch_size=8,
+        seed=3,
+        workers=0,
+        views=2,
+    )
+    stored = supervision(found, new_student(found), images)
+    live = LiveSupervision(found.teacher, new_student(found).preprocess)
+    assert stored is not None
+    seen = set()
+    for epoch in (0, 1, 2):
+        batch = next(loader.epoch(epoch))
+        seen.add(batch["view"])
+        torch.testing.assert_close(stored(batch).logits, live(batch).logits, rtol=2e-3, atol=2e-3)
+    assert seen == {0, 1}

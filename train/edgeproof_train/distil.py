@@ -90,6 +90,7 @@ def fit(
         rank=int(os.environ.get("RANK", "0")),
         world=int(os.environ.get("WORLD_SIZE", "1")),
         pixel_folder=context.folder("embed") / PIXELS,
+        views=data.recipe.teacher.stored_views if stage == "train" else None,
     )
     result: TrainResult = train(
         task,
@@ -140,6 +141,9 @@ def supervision(data: RunData, student: Student, images: ImageSet) -> Supervisio
         return None
     if data.supply == "live":
         return LiveSupervision(data.teacher, student.preprocess, data.nodes("teacher"))
+    if data.supply == "views":
+        caches = data.view_caches()
+        return CachedSupervision(caches, [cache.find(images) for cache in caches], data.class_scores)
     cache = data.cache("train")
     return CachedSupervision(cache, cache.find(images), data.class_scores)
 

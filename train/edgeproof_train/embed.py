@@ -22,7 +22,10 @@ from edgeproof_configs.errors import EdgeproofError
 from edgeproof_configs.progress import progress
 from edgeproof_data.cache import CacheKey, CacheWriter, EmbeddingCache
 from edgeproof_data.sets import ImageSet
-from edgeproof_train.embed_reader import read_batches
+from edgeproof_data.views import View
+from edgeproof_deploy.runtime.preprocess import Preprocess
+from edgeproof_train.embed_reader import ReadBatch, read_batches
+from edgeproof_train.supervision import renormalise
 from edgeproof_train.teacher import Teacher
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -41,6 +44,7 @@ def embed_split(
     batch_size: int,
     workers: int,
     precision: Precision = "fp32",
+    view: View | None = None,
 ) -> EmbeddingCache:
     """Return a cache with the embedding of every image, computing what is missing.
 
@@ -51,6 +55,7 @@ def embed_split(
         batch_size: images a forward pass.
         workers: processes that decode images; 0 decodes in this one.
         precision: of the teacher's arithmetic on CUDA; the CPU always computes in fp32.
+        view: embed this view of the images, as the student will see it, in place of the fixed one.
 
     Raises:
         DataError: an image cannot be read, stored embeddings lack some, or one is zero or not finite.
@@ -58,22 +63,23 @@ def embed_split(
     """
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     precision = precision if teacher.device.type == "cuda" else "fp32"
-    key = cache_key(teacher, precision)
+    key = cache_key(teacher, precision, view)
     writer = CacheWriter(folder, key, images, teacher.embedding_dim, rank, world)
     pending = writer.pending()
     if len(pending):
         label = f"embed {folder.name}" + (f", process {rank} of {world}" if world > 1 else "")
         with progress(label, len(pending), "images") as shown:
-            for batch in embed(teacher, images, pending, batch_size, workers, precision):
+            for batch in embed(teacher, images, pending, batch_size, workers, precision, view):
                 writer.add(*batch)
                 shown.advance(len(batch[0]))
     return writer.finish()
 
 
-def cache_key(teacher: Teacher, precision: Precision = "fp32") -> CacheKey:
-    """Return what a teacher's embeddings of fixed views depend on, beside the images."""
+def cache_key(teacher: Teacher, precision: Precision = "fp32", view: View | None = None) -> CacheKey:
+    """Return what a teacher's embeddings depend on, beside the images."""
     identity = teacher.identity() | ({} if precision == "fp32" else {"precision": precision})
-    return CacheKey(identity, None if teacher.preprocess is None else teacher.preprocess.to_dict())
+    preprocess = None if teacher.preprocess is None else teacher.preprocess.to_dict()
+    return CacheKey(identity, preprocess, "none" if view is None else view.identity())
 
 
 def embed(
@@ -83,10 +89,17 @@ def embed(
     batch_size: int,
     workers: int,
     precision: Precision = "fp32",
+    view: View | None = None,
 ) -> Iterator[Embedded]:
     """Yield the embeddings of the images at some positions, in order, in batches."""
     if teacher.live:
-        yield from _live(teacher, images, indices, batch_size, workers, precision)
+        pinned = teacher.device.type == "cuda"
+        assert teacher.preprocess is not None
+        if view is not None:
+            batches = view_batches(view, indices, teacher.preprocess, batch_size)
+        else:
+            batches = read_batches(images, indices, teacher.preprocess, batch_size, workers, pinned)
+        yield from _live(teacher, batches, precision)
         return
     chosen = images.subset(indices)
     read = teacher.stored_reader(chosen)
@@ -131,19 +144,16 @@ def verify_cache(
     }
 
 
-def _live(
-    teacher: Teacher,
-    images: ImageSet,
-    indices: np.ndarray,
-    batch_size: int,
-    workers: int,
-    precision: Precision,
-) -> Iterator[Embedded]:
+def view_batches(view: View, indices: np.ndarray, wanted: Preprocess, batch_size: int) -> Iterator[ReadBatch]:
+    """Yield a view of the images at some positions, in order, as the teacher takes its images."""
+    for chosen, planes in view.batches(indices, batch_size):
+        yield ReadBatch(chosen, renormalise(torch.from_numpy(planes), view.preprocess, wanted), None, [])
+
+
+def _live(teacher: Teacher, batches: Iterator[ReadBatch], precision: Precision) -> Iterator[Embedded]:
     """Run the teacher a batch ahead of what is fetched: an accelerator does not wait for the writer."""
-    assert teacher.preprocess is not None
-    waiting: tuple[np.ndarray, Tensor, list[str]] | None = None
-    pinned = teacher.device.type == "cuda"
-    for batch in read_batches(images, indices, teacher.preprocess, batch_size, workers, pinned):
+    waiting: tuple[np.ndarray, Tensor, list[str] | None] | None = None
+    for batch in batches:
         with _autocast(teacher.device, precision):
             embeddings = _encode(teacher, batch.image)
         if waiting is not None:
@@ -164,7 +174,7 @@ def _encode(teacher: Teacher, image: Tensor) -> Tensor:
     return torch.cat([_encode(teacher, image[:half]), _encode(teacher, image[half:])])
 
 
-def _fetched(indices: np.ndarray, embeddings: Tensor, hashes: list[str]) -> Embedded:
+def _fetched(indices: np.ndarray, embeddings: Tensor, hashes: list[str] | None) -> Embedded:
     return indices, embeddings.cpu().numpy(), hashes
 
 

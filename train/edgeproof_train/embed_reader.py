@@ -20,11 +20,11 @@ PREFETCHED_BATCHES = 4
 
 
 class ReadBatch(NamedTuple):
-    """Positions (n,), images (n, 3, H, W) float32, content sha256s; and what could not be read."""
+    """Positions (n,), images (n, 3, H, W) float32, content sha256s if known; and what could not be read."""
 
     indices: np.ndarray
     image: Tensor
-    hashes: list[str]
+    hashes: list[str] | None
     unreadable: list[str]
 
 

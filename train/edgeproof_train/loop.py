@@ -334,7 +334,7 @@ class Training:
         layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
         image = batch["image"].to(device, non_blocking=True).contiguous(memory_format=layout)
         label = batch["label"].to(device, non_blocking=True)
-        return {"image": image, "label": label, "index": batch["index"]}
+        return {**batch, "image": image, "label": label}
 
     def _learning_rate(self) -> float:
         warmup = round(self.config.warmup_epochs * self.steps_per_epoch)

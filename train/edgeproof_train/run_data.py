@@ -20,7 +20,7 @@ from edgeproof_data.cache import EmbeddingCache
 from edgeproof_data.check import usable
 from edgeproof_data.sets import DataSource, ImageSet, SplitName
 from edgeproof_train.loss import nodes_of
-from edgeproof_train.teacher import Teacher, TeacherPlaces, supply
+from edgeproof_train.teacher import Supply, Teacher, TeacherPlaces, supply
 from edgeproof_train.text import TextBank, TextSpec
 
 HEAD_WORDS = "text_head"
@@ -66,11 +66,13 @@ class RunData:
         return teacher
 
     @property
-    def supply(self) -> Literal["cache", "live"]:
+    def supply(self) -> Supply:
         """Where training gets the teacher's outputs from."""
         train, teacher = self.recipe.train, self.teacher
         changing = train.augment.active or train.mix is not None
-        return supply(self.recipe.teacher.view, changing, teacher.live, maps=bool(self.nodes("teacher")))
+        config = self.recipe.teacher
+        maps = bool(self.nodes("teacher"))
+        return supply(config.view, changing, teacher.live, maps=maps, stored_views=bool(config.stored_views))
 
     def nodes(self, side: Literal["student", "teacher"]) -> tuple[str, ...]:
         """Return the nodes of the student's or the teacher's network that the recipe's losses name."""
@@ -121,6 +123,11 @@ class RunData:
         """Return the teacher's embeddings of a split."""
         return EmbeddingCache.open(self.context.run.stage("embed") / name)
 
+    def view_caches(self) -> list[EmbeddingCache]:
+        """Return the teacher's embeddings of each stored view of the training images."""
+        count = self.recipe.teacher.stored_views or 0
+        return [EmbeddingCache.open(self.context.run.stage("embed") / view_name(n)) for n in range(count)]
+
     def teacher_rows(self, name: SplitName, images: ImageSet) -> np.ndarray:
         """Return the teacher's embeddings (N, D), float32, not normalised, in the order of the images.
 
@@ -155,6 +162,11 @@ class RunData:
         """Return for each image the row of its class in the head's words, int64, -1 where there is none."""
         rows = np.append(self.word_of_class(), -1)
         return rows[images.labels]
+
+
+def view_name(number: int) -> str:
+    """Return the folder name of a stored view's embeddings in the embed stage."""
+    return f"train_view_{number:03d}"
 
 
 def bank_name(spec: TextSpec | None) -> str:

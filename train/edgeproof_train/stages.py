@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from edgeproof_configs.errors import DataError
 from edgeproof_configs.registry import component_class
 from edgeproof_configs.schema import Recipe
 from edgeproof_configs.stage import StageContext, StageOutcome
-from edgeproof_data.sets import SPLITS, DataSource
-from edgeproof_train.distil import PIXELS, distil, loss_context, teacher_metrics, train_on_labels
+from edgeproof_data.sets import SPLITS, DataSource, ImageSet
+from edgeproof_data.views import View
+from edgeproof_train.distil import (
+    PIXELS,
+    distil,
+    loss_context,
+    new_student,
+    teacher_metrics,
+    train_on_labels,
+)
 from edgeproof_train.embed import embed_split, verify_cache
 from edgeproof_train.outline import random_student
-from edgeproof_train.run_data import RunData, bank_name
+from edgeproof_train.run_data import RunData, bank_name, view_name
 from edgeproof_train.supervision import NotAsked
 from edgeproof_train.task import DistillTask
 from edgeproof_train.teacher import Teacher
@@ -54,7 +63,9 @@ def embed_stage(context: StageContext) -> StageOutcome:
         images, unreadable = data.checked_split(split)
         corrupt += [(split, path, reason) for path, reason in unreadable]
         counts[split] = len(images)
-        if where == "none" or (split == "train" and where == "live"):
+        if split == "train" and where == "views":
+            embed_views(data, images, folder)
+        if where == "none" or (split == "train" and where != "cache"):
             continue
         cache = embed_split(
             data.teacher, images, folder / split, batch_size=EMBED_BATCH, workers=recipe.train.workers
@@ -75,6 +86,16 @@ def embed_stage(context: StageContext) -> StageOutcome:
         if file.is_file() and file.name not in kept and folder / PIXELS not in file.parents
     ]
     return StageOutcome(outputs, metrics, summary)
+
+
+def embed_views(data: RunData, images: ImageSet, folder: Path) -> None:
+    """Store the teacher's outputs for each view of the training images that the recipe asks for."""
+    train, count = data.recipe.train, data.recipe.teacher.stored_views or 0
+    preprocess = new_student(data).preprocess
+    for number in range(count):
+        view = View(images, preprocess, train.augment, number, train.workers)
+        place = folder / view_name(number)
+        embed_split(data.teacher, images, place, batch_size=EMBED_BATCH, workers=train.workers, view=view)
 
 
 def text_banks(recipe: Recipe, teacher: Teacher, source: DataSource) -> dict[str, TextBank]:

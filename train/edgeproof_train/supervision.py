@@ -46,23 +46,29 @@ class NotAsked:
 
 
 class CachedSupervision:
-    """Rows of an embedding cache, picked by `batch["index"]`.
+    """Rows of an embedding cache, picked by `batch["index"]`, and by `batch["view"]` where views are stored.
 
     Args:
-        cache: the teacher's embeddings.
-        rows: (N,) int64, the cache's row of each training image.
+        cache: the teacher's embeddings, or those of each view.
+        rows: (N,) int64, the cache's row of each training image; of each view where views are stored.
         class_scores: whether they are class scores.
     """
 
-    def __init__(self, cache: EmbeddingCache, rows: np.ndarray, class_scores: bool = False):
+    def __init__(
+        self,
+        cache: EmbeddingCache | Sequence[EmbeddingCache],
+        rows: np.ndarray | Sequence[np.ndarray],
+        class_scores: bool = False,
+    ):
+        self.caches = [cache] if isinstance(cache, EmbeddingCache) else list(cache)
+        self.rows = [rows] if isinstance(rows, np.ndarray) else list(rows)
         self.class_scores = class_scores
-        self.embedding_dim = cache.dim
-        self.cache = cache
-        self.rows = rows
+        self.embedding_dim = self.caches[0].dim
 
     def __call__(self, batch: Batch) -> ModelOutputs:
         """Return raw embeddings (B, D), float32."""
-        rows = self.cache.rows(self.rows[batch["index"].cpu().numpy()], raw=True)
+        view = batch.get("view", 0)
+        rows = self.caches[view].rows(self.rows[view][batch["index"].cpu().numpy()], raw=True)
         embedding = torch.from_numpy(rows).to(batch["image"].device)
         return ModelOutputs(embedding, embedding if self.class_scores else ABSENT)
 

@@ -23,6 +23,7 @@ from edgeproof_data.sets import DataSource, ImageSet
 from edgeproof_deploy.runtime.preprocess import Preprocess
 
 M = TypeVar("M", bound=nn.Module)
+Supply = Literal["cache", "views", "live"]
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -248,8 +249,13 @@ def frozen(model: M, device: torch.device) -> M:
 
 
 def supply(
-    view: Literal["exact", "assume_invariant"], changing: bool, live: bool, maps: bool = False
-) -> Literal["cache", "live"]:
+    view: Literal["exact", "assume_invariant"],
+    changing: bool,
+    live: bool,
+    *,
+    maps: bool = False,
+    stored_views: bool = False,
+) -> Supply:
     """Return where training gets the teacher's output for a training image from.
 
     A stored output belongs to the fixed view of its photo. It serves random views of it only under
@@ -260,6 +266,7 @@ def supply(
         changing: whether an image looks different each time: augmented, or mixed with another.
         live: whether the teacher can look at images.
         maps: whether a loss asks for the teacher's feature maps.
+        stored_views: whether the recipe stores random views.
 
     Raises:
         UsageError: `exact`, random views and only stored outputs: none belongs to what the student sees; or
@@ -273,6 +280,8 @@ def supply(
         )
     if not maps and (view == "assume_invariant" or not changing):
         return "cache"
+    if stored_views and live and not maps:
+        return "views"
     if live:
         return "live"
     raise UsageError(
