@@ -21,6 +21,10 @@ from edgeproof_configs.schema import Plain, Recipe
 from edgeproof_configs.stage import StageContext
 
 
+TAKEN_OVER = {".lock", "embed"}
+"""What a new run directory may hold: a cache copied from another run is used as far as its key fits."""
+
+
 @dataclass
 class Shipment:
     """A recipe on its way through one run directory."""
@@ -112,7 +116,7 @@ def settle(shipment: Shipment, start: str | None) -> None:
         changed = differing_keys(before, shipment.plain)
         if changed:
             refuse_other_settings(shipment.run, before, shipment.plain, changed, start)
-    elif shipment.run.path.exists() and any(p.name != ".lock" for p in shipment.run.path.iterdir()):
+    elif shipment.run.path.exists() and {p.name for p in shipment.run.path.iterdir()} - TAKEN_OVER:
         raise UsageError(
             "the run directory holds something else than a run",
             where=shipment.run.path,

@@ -1,0 +1,171 @@
+"""Distillation methods beside each other: a ResNet-8 for CIFAR-10 pictures, alone and under a ResNet-56.
+
+The recipes `cifar10-*` are trained with several seeds each through the command line. The epoch is chosen on a
+part of the training images; it and the last one are then scored on all test images. Runs that are there
+already are not trained again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from edgeproof_benchmarks.record import keep, parser
+from edgeproof_configs.files import read_json
+from edgeproof_configs.registry import component_class
+from edgeproof_data.sets import DataSource, ImageSet
+from edgeproof_train.embeddings import embed_images
+from edgeproof_train.metrics import classifier_metrics
+from edgeproof_train.student import Student
+
+TEACHER = "cifar10-resnet56"
+LOGITS = ("soft-target", "dkd", "dist", "standardised")
+MAPS = ("attention", "similarity", "mgd", "rkd", "simkd")
+METHODS = ("baseline", *LOGITS, *MAPS)
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Train what is missing, score everything, print and keep the table."""
+    made = parser("distillation", __doc__)
+    made.add_argument("--data", type=Path, required=True, help="folder with train/<class> and test/<class>")
+    made.add_argument("--weights", required=True, help="of the ResNet-56")
+    made.add_argument("--work", type=Path, required=True, help="where the runs are, or will be")
+    made.add_argument("--images", type=int, default=5000, help="training images, the first of each class")
+    made.add_argument("--epochs", type=int, default=15)
+    made.add_argument("--seeds", type=int, default=3)
+    made.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    made.add_argument("--jobs", type=int, default=1, help="trainings at a time, one thread each")
+    options = made.parse_args(arguments)
+    if options.quick:
+        options.images, options.epochs, options.seeds = 200, 2, 1
+    work: Path = options.work.absolute()
+    data = subset(options.data.absolute(), work / f"data_{options.images}", options.images)
+    teacher = work / TEACHER
+    train(TEACHER, teacher, data, [f"student.weights={options.weights}"], None)
+    # Seed by seed, so that an interrupted benchmark has a whole table of fewer seeds.
+    wanted = [
+        (method, seed, work / f"cifar10-{method}-{seed}")
+        for seed in range(options.seeds)
+        for method in options.methods
+    ]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        list(pool.map(lambda one: train_method(*one, data, teacher, options.epochs), wanted))
+    test = test_images(data)
+    runs = {TEACHER: [teacher]} | {
+        name: [run for one, _, run in wanted if one == name] for name in options.methods
+    }
+    figures = {name: summary([score(run, test) for run in found]) for name, found in runs.items()}
+    for name, found in figures.items():
+        print(f"{name:<16} {words(found)}")
+    return keep(
+        options,
+        "distillation",
+        arguments,
+        settings={
+            "training images": options.images,
+            "epochs": options.epochs,
+            "test images": len(test),
+            "threads of each training": 1,
+        },
+        latencies={},
+        ratios={},
+        figures=figures,
+    )
+
+
+def subset(data: Path, folder: Path, count: int) -> Path:
+    """Return a folder with links to the first images of each class, and to all test images."""
+    if (folder / "test").exists():
+        return folder
+    classes = sorted(place for place in (data / "train").iterdir() if place.is_dir())
+    for place in classes:
+        target = folder / "train" / place.name
+        target.mkdir(parents=True, exist_ok=True)
+        for file in sorted(place.iterdir())[: count // len(classes)]:
+            (target / file.name).unlink(missing_ok=True)
+            (target / file.name).hardlink_to(file)
+    shutil.copytree(data / "test", folder / "test", copy_function=os.link)
+    return folder
+
+
+def train_method(method: str, seed: int, run: Path, data: Path, teacher: Path, epochs: int) -> None:
+    """Train one method with one seed; what the teacher says of the images is taken over from an earlier run."""
+    settings = [f"train.seed={seed}", f"train.epochs={epochs}"]
+    if method != "baseline":
+        settings.append(f"teacher.path={teacher}")
+    if method in LOGITS:
+        settings.append(f"teacher.stored_views={epochs}")
+        take_over(run)
+    train(f"cifar10-{method}", run, data, settings, 1)
+
+
+def take_over(run: Path) -> None:
+    """Copy the teacher's stored outputs of the first run that has them; the cache checks that they fit."""
+    earlier = sorted(run.parent.glob("cifar10-*/embed/stage.json"))
+    fitting = [file.parent for file in earlier if (file.parent / "train_view_000").exists()]
+    if fitting and not run.exists():
+        run.mkdir()
+        shutil.copytree(fitting[0], run / "embed", ignore=shutil.ignore_patterns("*.json"))
+
+
+def train(recipe: str, run: Path, data: Path, settings: Sequence[str], threads: int | None) -> None:
+    """Train a recipe through the command line, in a process of its own."""
+    sets = [word for setting in (f"data.root={data}", *settings) for word in ("--set", setting)]
+    command = [sys.executable, "-m", "edgeproof", "train", recipe, "--run", str(run), *sets]
+    limit = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run(command, env={**os.environ, **limit}, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{recipe}: exit code {done.returncode}\n{done.stderr[-2000:]}")
+    print(done.stdout.splitlines()[-2] if done.stdout.count("\n") > 1 else done.stdout, flush=True)
+
+
+def test_images(data: Path) -> ImageSet:
+    """Return all test images with their labels."""
+    component: Any = component_class("data", "image_folder")
+    source: DataSource = component(component.Config(root=str(data), train="train", test="test", val=0.1))
+    source.prepare()
+    return source.split("test")
+
+
+def score(run: Path, test: ImageSet) -> dict[str, float]:
+    """Return the top-1 of a run's best and last epoch on the test images, and its training seconds."""
+    found: dict[str, float] = {}
+    for which, folder in (("best", run / "train"), ("last", run / "train" / "last")):
+        student = Student.load(folder)
+        scores = embed_images(student, test, batch_size=256)
+        found[which] = classifier_metrics(scores, test.labels, student.classes)["top1"]
+    return found | {"seconds": read_json(run / "train" / "stage.json")["seconds"]}
+
+
+def summary(scores: Sequence[dict[str, float]]) -> dict[str, Any]:
+    """Return mean, sample deviation, values and n of both epochs, and the mean seconds of a training."""
+    made: dict[str, Any] = {"n": len(scores)}
+    for which in ("best", "last"):
+        values = [round(one[which], 5) for one in scores]
+        deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+        made[which] = {
+            "mean": round(statistics.fmean(values), 5),
+            "std": round(deviation, 5),
+            "values": values,
+        }
+    return made | {"seconds": round(statistics.fmean(one["seconds"] for one in scores), 1)}
+
+
+def words(found: dict[str, Any]) -> str:
+    """Return a row of the table."""
+    shown = [
+        f"{which} epoch {100 * found[which]['mean']:.2f} ± {100 * found[which]['std']:.2f}"
+        for which in ("best", "last")
+    ]
+    return f"{', '.join(shown)} (n = {found['n']}, {found['seconds']} s)"
+
+
+if __name__ == "__main__":
+    main()
