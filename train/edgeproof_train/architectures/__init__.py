@@ -1,0 +1,5 @@
+"""Networks that timm does not have. Importing this package registers them with timm, by name."""
+
+from edgeproof_train.architectures import cifar_resnet, resnet12_wide, swin_tiny_wide
+
+__all__ = ["cifar_resnet", "resnet12_wide", "swin_tiny_wide"]
