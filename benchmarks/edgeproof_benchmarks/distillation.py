@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     made.add_argument("--jobs", type=int, default=1, help="trainings at a time, one thread each")
     options = made.parse_args(arguments)
     if options.quick:
-        options.images, options.epochs, options.seeds = 200, 2, 1
+        options.images, options.epochs, options.seeds = 200, 4, 1
     work: Path = options.work.absolute()
     data = subset(options.data.absolute(), work / f"data_{options.images}", options.images)
     teacher = work / TEACHER
@@ -56,7 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         for method in options.methods
     ]
     with ThreadPoolExecutor(options.jobs) as pool:
-        list(pool.map(lambda one: train_method(*one, data, teacher, options.epochs), wanted))
+        tasks = [
+            pool.submit(train_method, method, seed, run, data, teacher, options.epochs)
+            for method, seed, run in wanted
+        ]
+        for task in tasks:
+            task.result()
     test = test_images(data)
     runs = {TEACHER: [teacher]} | {
         name: [run for one, _, run in wanted if one == name] for name in options.methods
@@ -81,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
 
 
 def subset(data: Path, folder: Path, count: int) -> Path:
-    """Return a folder with links to the first images of each class, and to all test images."""
+    """Return a folder with links to the first images of each class, for training, and to all for testing."""
     if (folder / "test").exists():
         return folder
     classes = sorted(place for place in (data / "train").iterdir() if place.is_dir())
@@ -96,23 +101,25 @@ def subset(data: Path, folder: Path, count: int) -> Path:
 
 
 def train_method(method: str, seed: int, run: Path, data: Path, teacher: Path, epochs: int) -> None:
-    """Train one method with one seed; what the teacher says of the images is taken over from an earlier run."""
+    """Train one method with one seed; the teacher's stored outputs are taken over from an earlier run."""
     settings = [f"train.seed={seed}", f"train.epochs={epochs}"]
     if method != "baseline":
         settings.append(f"teacher.path={teacher}")
+        take_over(run, with_views=method in LOGITS)
     if method in LOGITS:
         settings.append(f"teacher.stored_views={epochs}")
-        take_over(run)
     train(f"cifar10-{method}", run, data, settings, 1)
 
 
-def take_over(run: Path) -> None:
+def take_over(run: Path, *, with_views: bool) -> None:
     """Copy the teacher's stored outputs of the first run that has them; the cache checks that they fit."""
-    earlier = sorted(run.parent.glob("cifar10-*/embed/stage.json"))
-    fitting = [file.parent for file in earlier if (file.parent / "train_view_000").exists()]
-    if fitting and not run.exists():
+    wanted = "train_view_000" if with_views else "test"
+    fitting = [file.parent for file in sorted(run.parent.glob(f"cifar10-*/embed/{wanted}"))]
+    finished = [folder for folder in fitting if (folder / "stage.json").exists()]
+    if finished and not run.exists():
         run.mkdir()
-        shutil.copytree(fitting[0], run / "embed", ignore=shutil.ignore_patterns("*.json"))
+        unwanted = ("stage.json", "started.json", *(() if with_views else ("train_view_*",)))
+        shutil.copytree(finished[0], run / "embed", ignore=shutil.ignore_patterns(*unwanted))
 
 
 def train(recipe: str, run: Path, data: Path, settings: Sequence[str], threads: int | None) -> None:

@@ -20,7 +20,6 @@ from edgeproof_configs.run import RunDir, environment
 from edgeproof_configs.schema import Plain, Recipe
 from edgeproof_configs.stage import StageContext
 
-
 TAKEN_OVER = {".lock", "embed"}
 """What a new run directory may hold: a cache copied from another run is used as far as its key fits."""
 

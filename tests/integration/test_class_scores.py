@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tests.integration import tiny
 
 from edgeproof.ship import ship
@@ -78,7 +79,10 @@ def test_ship__without_a_teacher(teacher: Path, data: Path) -> None:
         ("logits", [{"kind": "cross_entropy"}, {"kind": "soft_target", "temperature": 2}]),
         (
             "maps",
-            [{"kind": "cross_entropy"}, {"kind": "attention_transfer", "nodes": {"layer2": "layer2"}}],
+            [
+                {"kind": "cross_entropy"},
+                {"kind": "attention_transfer", "nodes": [{"student": "layer2", "teacher": "layer2"}]},
+            ],
         ),
     ],
 )
@@ -121,3 +125,13 @@ def test_ship__stored_views_say_what_the_live_teacher_says(teacher: Path, data: 
         seen.add(batch["view"])
         torch.testing.assert_close(stored(batch).logits, live(batch).logits, rtol=2e-3, atol=2e-3)
     assert seen == {0, 1}
+
+
+def test_ship__simkd_ships_the_teachers_classifier(teacher: Path, data: Path, tmp_path: Path) -> None:
+    losses = [{"kind": "simkd", "nodes": [{"student": "layer4", "teacher": "layer4"}]}]
+    recipe = student_recipe(tmp_path, data, teacher, losses)
+    assert ship(str(recipe), overrides=["train.epochs=6", "train.lr=1e-2"], run=tmp_path / "run") == 0
+    shipped = load_file(tmp_path / "run" / "train" / "model.safetensors")
+    own = load_file(teacher / "train" / "model.safetensors")
+    torch.testing.assert_close(shipped["embedding_head.classifier.weight"], own["fc.weight"])
+    assert rows(tmp_path / "run")["student onnxruntime"]["metrics"]["top1"] > 0.6

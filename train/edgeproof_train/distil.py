@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from edgeproof_data.sets import ImageSet, SplitName
 from edgeproof_train.embeddings import embed_images, pooled_features
 from edgeproof_train.loop import LOSSES_FILE, TrainResult, train
 from edgeproof_train.loss import LossContext
+from edgeproof_train.losses.simkd import SimKD
 from edgeproof_train.metrics import classifier_metrics, zero_shot_metrics
 from edgeproof_train.run_data import RunData
 from edgeproof_train.student import Student
@@ -54,6 +56,7 @@ def distil(data: RunData) -> Trained:
         supervision(data, student, images),
         gather=recipe.train.gather,
     )
+    reuse_teacher_head(data, task)
     return fit(data, "train", task, recipe.train, images, evaluation(data, "val", task))
 
 
@@ -112,6 +115,22 @@ def fit(
         {"best_epoch": result.best_epoch, "best": best, "last": result.last, "weights": result.weights},
         f"best epoch {result.best_epoch} of {config.epochs}: {shown} on val",
     )
+
+
+def reuse_teacher_head(data: RunData, task: DistillTask) -> None:
+    """Give a student that SimKD trains the loss's projector and a copy of the teacher's classifier.
+
+    Raises:
+        UsageError: the teacher's class scores cannot be had from its node, or the student has no such map.
+    """
+    student: Any = task.student
+    for loss in task.losses.values():
+        if not isinstance(loss, SimKD):
+            continue
+        classifier = data.teacher.classifier()
+        assert classifier is not None
+        frozen = copy.deepcopy(classifier).requires_grad_(False).cpu()
+        student.reuse_head(loss.reused_head(frozen), loss.pairs[0].student)
 
 
 def seed_everything(seed: int) -> None:

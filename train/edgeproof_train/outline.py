@@ -103,7 +103,8 @@ def outline(recipe: Recipe) -> Outline:
 def random_student(recipe: Recipe, dim: int = OUTLINE_DIM) -> Student:
     """Return the recipe's student without its start weights, where only shapes are wanted."""
     config = recipe.student
-    changes = {"weights": None, "mean": None, "std": None} if hasattr(config, "weights") else {}
+    without = {"weights": None, "mean": None, "std": None, "head_init": "random"}
+    changes = without if hasattr(config, "weights") else {}
     return build("student", config.model_copy(update=changes), dim)
 
 

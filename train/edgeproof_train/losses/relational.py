@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from edgeproof_configs.registry import register
 from edgeproof_configs.schema import LossConfig
+from edgeproof_train.feature_loss import Nodes, maps_of, needs_of_nodes
 from edgeproof_train.loss import Loss, fp32_island
 from edgeproof_train.outputs import StepOutputs
 
@@ -29,14 +30,24 @@ class Relational(Loss):
     cosines of the angle at j. Shifting, turning or scaling all embeddings changes nothing, and the student
     may have another width than the teacher. Embeddings are taken as they are, not normalised, as the
     paper's authors advise.
+
+    With `nodes` it compares the means over the places of feature maps in place of the embeddings, and is the
+    sum over the pairs of nodes.
     """
 
     class Config(LossConfig):
-        """Weights of the two terms; 1 and 2 are the paper's, 25 and 50 its authors' for CIFAR-100."""
+        """What is compared, and how much.
+
+        Attributes:
+            distance: weight of L_D; 1 is the paper's, 25 its authors' for CIFAR-100.
+            angle: weight of L_A; 2 is the paper's, 50 its authors' for CIFAR-100.
+            nodes: pairs of nodes; the embeddings if not given.
+        """
 
         kind: Literal["relational"] = "relational"
         distance: Annotated[float, Field(ge=0)] = 1.0
         angle: Annotated[float, Field(ge=0)] = 2.0
+        nodes: Nodes | None = None
 
         @model_validator(mode="after")
         def _something_is_compared(self) -> Relational.Config:
@@ -48,10 +59,28 @@ class Relational(Loss):
     same_width: ClassVar[bool] = False
     depends_on_batch: ClassVar[bool] = True
 
+    @classmethod
+    def needs_of(cls, config: Any) -> tuple[str, ...]:
+        """Return the maps of its nodes, or the embeddings."""
+        return cls.needs if config.nodes is None else needs_of_nodes(config.nodes)
+
     @fp32_island
     def forward(self, outputs: StepOutputs) -> Tensor:
         """Return the loss, at least 0; 0 for a batch of one image."""
-        student, teacher = outputs.student.embedding, outputs.teacher.embedding.detach()
+        if self.config.nodes is None:
+            return self.compare(outputs.student.embedding, outputs.teacher.embedding.detach())
+        pairs = (maps_of(self.config.kind, pair, outputs) for pair in self.config.nodes)
+        terms = [
+            self.compare(student.mean(dim=(2, 3)), teacher.mean(dim=(2, 3))) for student, teacher in pairs
+        ]
+        return torch.stack(terms).sum()
+
+    def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Return the loss of rows (B, D) and (B, any width).
+
+        Raises:
+            ValueError: they are not of the same number of images.
+        """
         if len(student) != len(teacher):
             shapes = f"student {tuple(student.shape)}, teacher {tuple(teacher.shape)}"
             raise ValueError(f"relational: not the same number of images: {shapes}")

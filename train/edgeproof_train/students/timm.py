@@ -19,8 +19,10 @@ from edgeproof_configs.registry import register
 from edgeproof_configs.schema import PositiveFloat, PositiveInt, StudentConfig
 from edgeproof_deploy.runtime.preprocess import Preprocess
 from edgeproof_train.outputs import ModelOutputs
+from edgeproof_train.simkd import ReusedHead
 from edgeproof_train.student import Student
 from edgeproof_train.students.timm_weights import StartWeights, classifier_names, start_weights
+from edgeproof_train.taps import node_shapes
 from edgeproof_train.weights import load_into
 
 OURS = ("num_classes", "in_chans", "pretrained", "pretrained_cfg", "features_only", "checkpoint_path")
@@ -103,7 +105,38 @@ class TimmStudent(Student):
 
     def forward(self, image: Tensor) -> ModelOutputs:
         """Return the embedding (B, D), not normalised."""
+        if isinstance(self.head, ReusedHead):
+            return self.outputs(self.head(self.last_map(image)))
         return self.outputs(self.head(self.pooled(image)))
+
+    def last_map(self, image: Tensor) -> Tensor:
+        """Return the backbone's last feature map, (B, C, H, W) for a convolutional one."""
+        network: Any = self.backbone
+        return network.forward_features(image)
+
+    def reuse_head(self, head: ReusedHead, node: str) -> None:
+        """Score classes from now on by a projector and the teacher's classifier (SimKD, arXiv 2203.14001).
+
+        Args:
+            head: both, the classifier frozen.
+            node: whose map the projector is trained on; it must be the backbone's last one.
+
+        Raises:
+            UsageError: it is another one.
+        """
+        side = self.preprocess.image_size
+        shapes = node_shapes(self.backbone, [node], torch.zeros(1, 3, side, side))
+        self.backbone.eval()
+        with torch.no_grad():
+            last = tuple(self.last_map(torch.zeros(1, 3, side, side)).shape[1:])
+        self.backbone.train()
+        if shapes[node] != last:
+            raise UsageError(
+                f"simkd: the student's '{node}' is {shapes[node]}, its last map is {last}",
+                where="losses",
+                fix="name the student's last map before the pooling",
+            )
+        self.head = head
 
     def module(self) -> nn.Module:
         """Return the backbone."""
@@ -138,8 +171,13 @@ class TimmStudent(Student):
                 "std": list(preprocess.std),
                 "num_classes": self.embedding_dim,
             },
-            "edgeproof": {"kind": "timm", "head": self.config.head, "preprocess": preprocess.to_dict()},
+            "edgeproof": {"kind": "timm", **self._head_card(), "preprocess": preprocess.to_dict()},
         }
+
+    def _head_card(self) -> dict[str, Any]:
+        if isinstance(self.head, ReusedHead):
+            return {"head": "reused", "reused": self.head.card()}
+        return {"head": self.config.head}
 
     @classmethod
     def from_card(cls, card: dict[str, Any]) -> TimmStudent:
@@ -150,13 +188,16 @@ class TimmStudent(Student):
             model=card["architecture"],
             image_size=preprocess.image_size,
             kwargs=card["model_args"],
-            head=ours["head"],
+            head="linear" if ours["head"] == "reused" else ours["head"],
             mean=preprocess.mean,
             std=preprocess.std,
             resize_size=preprocess.resize_size,
             interpolation=preprocess.interpolation,  # pyright: ignore[reportArgumentType]
         )
-        return cls(config, card["num_classes"])
+        student = cls(config, card["num_classes"])
+        if ours["head"] == "reused":
+            student.head = ReusedHead.from_card(ours["reused"])
+        return student
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the weights; a linear head has the name of timm's own classifier."""
@@ -189,7 +230,8 @@ class TimmStudent(Student):
 
     def _head_prefix(self) -> str:
         names = classifier_names(self.backbone)
-        return names[0] if self.config.head == "linear" and len(names) == 1 else "embedding_head"
+        plain = isinstance(self.head, nn.Linear) and len(names) == 1
+        return names[0] if plain else "embedding_head"
 
 
 def model_arguments(config: TimmStudent.Config, of_weights: dict[str, Any]) -> dict[str, Any]:
