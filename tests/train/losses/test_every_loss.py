@@ -156,4 +156,6 @@ def settings(kind: str) -> dict[str, Any]:
         return {"logit_scale": 5.0, "learn_logit_scale": True, "label_smoothing": 0.1}
     if kind in ("clip_affinity", "clip_contrastive"):
         return {"logit_scale": 5.0}
+    if kind == "fixed_head":
+        return {"ce_weight": 0.0, "scale": 5.0, "temperature": 2.0}
     return {"logit_scale": 5.0, "temperature": 2.0} if kind == "text_kl" else {}
