@@ -71,3 +71,35 @@ def value() -> Callable[..., Tensor]:
         return loss(StepOutputs(ModelOutputs(student, student), **known))
 
     return evaluate
+
+
+@pytest.fixture
+def feature_loss(make_loss: Callable[..., Loss]) -> Callable[..., Loss]:
+    """Return a builder: `feature_loss(kind, student, teacher, **settings)`, for maps as these, one pair."""
+
+    def make(kind: str, student: Tensor, teacher: Tensor, **settings: Any) -> Loss:
+        context = LossContext(
+            *(DIM, DIM, CLASSES),
+            student_features={"s": tuple(student.shape[1:])},
+            teacher_features={"t": tuple(teacher.shape[1:])},
+            teacher_head=torch.nn.Linear(teacher.shape[1], CLASSES),
+        )
+        return make_loss(kind, context, nodes=[{"student": "s", "teacher": "t"}], **settings)
+
+    return make
+
+
+@pytest.fixture
+def of_maps() -> Callable[[Loss, Tensor, Tensor], Tensor]:
+    """Return `of_maps(loss, student, teacher)`, for a loss that `feature_loss` built."""
+
+    def evaluate(loss: Loss, student: Tensor, teacher: Tensor) -> Tensor:
+        return loss(StepOutputs(ModelOutputs(features={"s": student}), ModelOutputs(features={"t": teacher})))
+
+    return evaluate
+
+
+@pytest.fixture
+def maps() -> Callable[..., Tensor]:
+    """Return `maps(seed, *shape)`, random maps in float32."""
+    return lambda seed, *shape: torch.randn(*shape, generator=torch.Generator().manual_seed(seed))

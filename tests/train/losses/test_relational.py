@@ -90,6 +90,21 @@ def test_angle_loss__the_chunk_changes_neither_value_nor_gradient(
     torch.testing.assert_close(parts.grad, whole.grad, rtol=1e-10, atol=1e-12)
 
 
+def test_forward__maps_of_nodes_are_averaged(
+    make_loss: Callable[..., Loss], value: Any, feature_loss: Callable[..., Loss], of_maps: Any, maps: Any
+) -> None:
+    student, teacher = maps(1, 5, 7, 4, 4), maps(2, 5, 3, 2, 2)
+    expected = value(make_loss("relational"), student.mean(dim=(2, 3)), teacher.mean(dim=(2, 3)))
+    loss = feature_loss("relational", student, teacher)
+    assert expected.item() > 0
+    torch.testing.assert_close(of_maps(loss, student, teacher), expected)
+
+
+def test_needs_of__the_embeddings_without_nodes(make_loss: Callable[..., Loss]) -> None:
+    loss = make_loss("relational")
+    assert type(loss).needs_of(loss.config) == ("student.embedding", "teacher.embedding")
+
+
 def test_config__nothing_to_compare_is_refused() -> None:
     component: Any = component_class("loss", "relational")
     with pytest.raises(ValidationError, match="nothing would be compared"):

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import onnxruntime
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+from edgeproof_configs.errors import UsageError
+from edgeproof_train.simkd import Projector, ReusedHead, ReusingNetwork, check_reusable
+
+
+@pytest.fixture
+def image() -> Tensor:
+    return torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def teacher() -> Any:
+    torch.manual_seed(0)
+    return timm.create_model("resnet10t", num_classes=5).eval()
+
+
+def nearly_identity(channels: int, size: tuple[int, int]) -> Projector:
+    """A projector that gives back a map of values of at least 0."""
+    projector = Projector(channels, channels, size, factor=1).eval()
+    for part in projector.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.dirac_(part.weight)
+        elif isinstance(part, nn.BatchNorm2d):
+            part.eps = 0.0
+    return projector
+
+
+def test_reusing_network__a_student_that_is_the_teacher_gives_its_scores(teacher: Any, image: Tensor) -> None:
+    head = ReusedHead(nearly_identity(512, (2, 2)), teacher.get_classifier())
+    backbone = copy.deepcopy(teacher)
+    backbone.reset_classifier(0)
+    network = ReusingNetwork(backbone, "layer4", head).eval()
+    torch.testing.assert_close(network(image), teacher(image))
+
+
+@pytest.mark.parametrize("inputs", [(24, 8, 8), (24, 2, 2)])
+def test_projector__a_map_of_the_common_size(inputs: tuple[int, int, int]) -> None:
+    side = min(inputs[1], 4)
+    projector = Projector(24, 32, (side, side))
+    features = torch.randn(3, *inputs)
+    assert projector(features).shape == (3, 32, side, side)
+    assert projector(features).min() >= 0
+
+
+def test_reusing_network__is_copied_and_exported(image: Tensor) -> None:
+    torch.manual_seed(0)
+    backbone = nn.Sequential(nn.Conv2d(3, 8, 3, stride=16), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    # The student's map is 4 x 4: 3 x 3 means that overlap.
+    head = ReusedHead(Projector(8, 6, (3, 3)), nn.Linear(6, 5))
+    student = copy.deepcopy(ReusingNetwork(backbone, "1", head)).eval()
+    with torch.no_grad():
+        expected = student(image)
+    program = torch.onnx.export(
+        *(student, (image,)),
+        dynamo=True,
+        opset_version=18,
+        input_names=["image"],
+        output_names=["logits"],
+        dynamic_shapes={"image": {0: torch.export.Dim("batch", min=1)}},
+        verbose=False,
+    )
+    assert program is not None
+    model = program.model_proto.SerializeToString()
+    session: Any = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    found = session.run(["logits"], {"image": image[:1].numpy()})[0]
+    torch.testing.assert_close(torch.from_numpy(found), expected[:1], rtol=1e-4, atol=1e-5)
+    assert not any(part._forward_hooks for part in student.modules())
+
+
+def test_check_reusable__the_last_map_is_accepted_as_it_was(teacher: Any, image: Tensor) -> None:
+    teacher.train().layer1.eval()
+    modes = [part.training for part in teacher.modules()]
+    check_reusable(teacher, "layer4", teacher.get_classifier(), image[:1])
+    assert [part.training for part in teacher.modules()] == modes
+    assert not any(part._forward_hooks for part in teacher.modules())
+
+
+def test_check_reusable__another_way_to_the_scores_is_refused(image: Tensor) -> None:
+    torch.manual_seed(0)
+    # ConvNeXt norms the means before its classifier reads them; its map also goes below 0.
+    network: Any = timm.create_model("convnext_atto", num_classes=5, depths=(1, 1, 1, 1), dims=(8, 8, 8, 8))
+    with pytest.raises(UsageError, match="not its classifier on the mean"):
+        check_reusable(network, "stages.3", network.get_classifier(), image[:1])
+
+
+def test_check_reusable__values_below_zero_need_a_projector_without_the_last_relu(image: Tensor) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+    classifier: Any = network[3]
+    with pytest.raises(UsageError, match="last_relu: false"):
+        check_reusable(network, "0", classifier, image[:1])
+    check_reusable(network, "0", classifier, image[:1], last_relu=False)
