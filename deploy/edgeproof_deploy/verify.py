@@ -27,7 +27,7 @@ from edgeproof_deploy.preprocessing_parity import (
 )
 from edgeproof_train.distil import classifier_scores, new_student, seed_everything
 from edgeproof_train.embeddings import embed_images
-from edgeproof_train.loop import LOSSES_FILE
+from edgeproof_train.keeper import LOSSES_FILE
 from edgeproof_train.metrics import zero_shot_metrics
 from edgeproof_train.run_data import RunData
 from edgeproof_train.student import Student

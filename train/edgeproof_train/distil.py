@@ -17,7 +17,8 @@ from edgeproof_configs.schema import LossConfig, TrainConfig
 from edgeproof_data.loader import TrainLoader
 from edgeproof_data.sets import ImageSet, SplitName
 from edgeproof_train.embeddings import embed_images, pooled_features
-from edgeproof_train.loop import LOSSES_FILE, TrainResult, train
+from edgeproof_train.keeper import LOSSES_FILE
+from edgeproof_train.loop import TrainResult, train
 from edgeproof_train.loss import LossContext
 from edgeproof_train.losses.simkd import SimKD
 from edgeproof_train.metrics import classifier_metrics, zero_shot_metrics

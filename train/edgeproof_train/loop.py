@@ -19,33 +19,29 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast_object_list
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from edgeproof_configs.errors import UsageError
-from edgeproof_configs.files import digest_of, read_json, write_bytes, write_json
+from edgeproof_configs.files import digest_of, read_json, write_json
 from edgeproof_configs.progress import Progress, progress
 from edgeproof_configs.schema import TrainConfig
 from edgeproof_train.checkpoint import remove_checkpoints, remove_unfinished
 from edgeproof_train.ema import Ema
 from edgeproof_train.freeze import frozen_parts, rest
 from edgeproof_train.journal import Journal, Report, Row
+from edgeproof_train.keeper import Evaluate, Keeper
 from edgeproof_train.memory import explain_out_of_memory
 from edgeproof_train.mixing import mixed
 from edgeproof_train.optim import learning_rate_scale, make_optimizer, set_learning_rate
 from edgeproof_train.outputs import Mix
 from edgeproof_train.patience import patience_ends
 from edgeproof_train.position import Position, Trained
-from edgeproof_train.student import Student
 from edgeproof_train.task import DistillTask
 
 if TYPE_CHECKING:
     from edgeproof_data.loader import Batch
 
-Evaluate = Callable[[Student], dict[str, float]]
 RESULT_FILE = "training.json"
-LOSSES_FILE = "losses.safetensors"
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 NO_EFFECT_ON_WEIGHTS = {"workers", "checkpoint_every_steps"}
 
@@ -147,7 +143,7 @@ class Training:
         report: Report,
     ):
         self.task, self.loader, self.config, self.folder = task, loader, config, folder
-        self.evaluate, self.select, self.report = evaluate, select, report
+        self.select, self.report = select, report
         self.accelerator = make_accelerator(config.precision, device)
         self.main = self.accelerator.is_main_process
         self.world = self.accelerator.num_processes
@@ -159,6 +155,9 @@ class Training:
         self.optimizer: Any = make_optimizer(task, config)
         self.ema = Ema(task, None if config.ema is True else config.ema) if config.ema else None
         self.changing = Trained(task, self.optimizer, self.ema)
+        self.keeper = Keeper(
+            task, self.ema, folder, evaluate, select, main=self.main, compiled=config.compile
+        )
         self.at = Position()
         self.scaler_state: dict[str, Any] | None = None
         self.steps_per_epoch = math.ceil(loader.steps_per_epoch / config.accumulate)
@@ -253,11 +252,12 @@ class Training:
     def _part(self, batch: Batch, parts: int, last: bool) -> Tensor:
         """Run one batch forward and backward; return its raw losses."""
         at, size = self.at, len(batch["image"])
-        seed = step_seed(self.config.seed, self.accelerator.process_index, at.epoch, at.batch)
-        torch.manual_seed(seed)
+        place = (self.config.seed, self.accelerator.process_index, at.epoch, at.batch)
+        torch.manual_seed(step_seed(*place))
         mix: Mix | None = None
         if self.config.mix is not None:
-            image, mix = mixed(batch, self.config.mix, torch.Generator().manual_seed(seed))
+            drawn = torch.Generator().manual_seed(step_seed(*place, use="mixing"))
+            image, mix = mixed(batch, self.config.mix, drawn)
             batch = {**batch, "image": image}
         with (
             explain_out_of_memory(size, self.config.accumulate, self.task.batch_bound()),
@@ -273,7 +273,7 @@ class Training:
         row = self.journal.close_epoch(self.at.epoch + 1, self.at.step, self._learning_rate())
         self.at.epoch, self.at.batch = self.at.epoch + 1, 0
         if self.at.epoch % self.config.eval_every == 0 or self.at.epoch == self.config.epochs:
-            figures = self._evaluate()
+            figures = self.keeper.evaluate(self.at)
             row |= {"val": figures, "best": self.at.best_epoch == self.at.epoch, "weights": self._weights()}
         self.at.history.append(row)
         self.journal.write(row)
@@ -282,28 +282,8 @@ class Training:
     def _has_stopped_improving(self) -> bool:
         return patience_ends(self.at.history, self.select, self.config.patience)
 
-    def _evaluate(self) -> dict[str, float]:
-        """Return the figures of the weights that would be shipped now; save them if no epoch was better."""
-        # Compiling for every batch size of an evaluation, without gradients, takes longer than it saves.
-        eager = torch.compiler.set_stance("force_eager") if self.config.compile else nullcontext()
-        with eager, self.ema.swapped() if self.ema else nullcontext():
-            self.task.eval()
-            found = [self.evaluate(self.task.student) if self.main else {}]
-            figures = {name: float(value) for name, value in broadcast_object_list(found)[0].items()}
-            if self.select not in figures:
-                raise UsageError(
-                    f"'{self.select}' chooses the best epoch, but evaluation gives {', '.join(figures)}",
-                    where="train.select",
-                )
-            if not self.at.best_epoch or figures[self.select] > self.at.best[self.select]:
-                self.at.best_epoch, self.at.best = self.at.epoch, figures
-                self._save_student(self.folder)
-        return figures
-
     def _finish(self) -> TrainResult:
-        with self.ema.swapped() if self.ema else nullcontext():
-            self.task.eval()
-            self._save_student(self.folder / "last")
+        self.keeper.keep_last()
         at, last = self.at, self.at.history[-1]["val"]
         result = TrainResult(at.best_epoch, at.best, last, at.history, self._weights(), at.step)
         self.accelerator.wait_for_everyone()
@@ -317,16 +297,6 @@ class Training:
         if self.main:
             scaler = self.accelerator.scaler
             self.changing.save(self.folder, self.key, self.at, scaler.state_dict() if scaler else None)
-
-    def _save_student(self, folder: Path) -> None:
-        """Write the student as it is, and the trained parts of the losses beside it."""
-        if not self.main:
-            return
-        self.task.student.save(folder)
-        parts = self.task.losses.state_dict()
-        if parts:
-            tensors = {name: value.detach().cpu().contiguous() for name, value in parts.items()}
-            write_bytes(folder / LOSSES_FILE, save(tensors))
 
     def _moved(self, batch: Batch) -> Batch:
         """Return the batch on the device; positions stay where the cache is read."""
@@ -401,7 +371,8 @@ def training_key(task: DistillTask, loader: Loader, config: TrainConfig, select:
     )
 
 
-def step_seed(seed: int, process: int, epoch: int, batch: int) -> int:
-    """Return the seed of one batch's randomness (dropout, drop path)."""
-    digest = hashlib.sha256(f"{seed}/{process}/{epoch}/{batch}".encode()).digest()
+def step_seed(seed: int, process: int, epoch: int, batch: int, use: str = "") -> int:
+    """Return the seed of one batch's randomness: dropout and drop path, or another use, which is named."""
+    named = f"/{use}" if use else ""
+    digest = hashlib.sha256(f"{seed}/{process}/{epoch}/{batch}{named}".encode()).digest()
     return int.from_bytes(digest[:7], "big")
