@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from edgeproof_configs.errors import UsageError
 from edgeproof_configs.registry import component_class
 from edgeproof_train.loss import Loss, LossContext
+from edgeproof_train.outputs import Mix
 
 
 def test_forward__by_hand(make_loss: Callable[..., Loss], value: Any) -> None:
@@ -82,3 +83,18 @@ def test_build__no_class_has_words(make_loss: Callable[..., Loss], text: Tensor)
     context = LossContext(8, 8, 2, lambda spec: text, torch.tensor([-1, -1]))
     with pytest.raises(UsageError, match="none of the training classes"):
         make_loss("text_cross_entropy", context)
+
+
+def test_forward__mixed_images_are_shared_out_between_two_words(
+    make_loss: Callable[..., Loss], value: Any, student: Tensor, text: Tensor
+) -> None:
+    loss = make_loss("text_cross_entropy", logit_scale=5.0, label_smoothing=0.2)
+    label, partner = torch.tensor([0, 1, 3, 2, -1, 0]), torch.tensor([3, 0, 1, 0, 1, 2])
+    share = torch.tensor([0.75, 0.25, 0.5, 0.5, 0.5, 1.0])
+    found = value(loss, student, label=label, mix=Mix(partner, share))
+    scores = 5 * nn.functional.normalize(student) @ text.T
+    cost = nn.CrossEntropyLoss(label_smoothing=0.2, reduction="none")
+    # Class 2 has no words, so that the fourth image has half a word; the last one is all its own.
+    kept, own_word, other_word = [0, 1, 2, 5], torch.tensor([2, 0, 4, 2]), torch.tensor([4, 2, 0, 0])
+    own, other = cost(scores[kept], own_word), cost(scores[kept], other_word)
+    torch.testing.assert_close(found, (share[kept] * own + (1 - share[kept]) * other).mean())

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgeproof_configs.registry import register
-from edgeproof_configs.schema import Fraction, LossConfig
+from edgeproof_train.label_targets import LabelLossConfig, label_targets, mean_over
 from edgeproof_train.loss import Loss, LossContext, fp32_island
 from edgeproof_train.outputs import StepOutputs
 
@@ -19,14 +19,14 @@ class LabelCrossEntropy(Loss):
 
     Alone it is what distillation has to beat: the same student, images and loop, with no teacher and no
     text. The classifier, `outputs.student.embedding -> (B, num_classes)`, is saved beside the student.
-    Images without a label are left out of the mean.
+    Mixed images are learnt as `share CE(y) + (1 - share) CE(partner)`. Images without a label are left out
+    of the mean.
     """
 
-    class Config(LossConfig):
-        """`label_smoothing`: share of the target that is spread over all classes."""
+    class Config(LabelLossConfig):
+        """No settings beside the weight and the smoothing."""
 
         kind: Literal["label_cross_entropy"] = "label_cross_entropy"
-        label_smoothing: Fraction = 0.0
 
     needs: ClassVar[tuple[str, ...]] = ("student.embedding", "batch.label")
 
@@ -38,8 +38,5 @@ class LabelCrossEntropy(Loss):
     def forward(self, outputs: StepOutputs) -> Tensor:
         """Return the loss, at least 0."""
         logits = self.classifier(outputs.student.embedding)
-        smoothing = self.config.label_smoothing
-        total = F.cross_entropy(
-            logits, outputs.label, ignore_index=-1, reduction="sum", label_smoothing=smoothing
-        )
-        return total / (outputs.label >= 0).sum().clamp_min(1)
+        target, labelled = label_targets(outputs, logits.shape[1], self.config.label_smoothing)
+        return mean_over(F.cross_entropy(logits, target.to(logits.dtype), reduction="none"), labelled)
