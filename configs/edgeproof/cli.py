@@ -177,15 +177,44 @@ def predict(
 
 @app.command()
 def evaluate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    run: Annotated[str, typer.Argument(metavar="RUN|RECIPE", help="A run; with --weights a recipe.")],
     split: Annotated[str, typer.Option(metavar="train|val|test", help="Which part of the data.")] = "test",
+    tta: Annotated[bool, typer.Option("--tta", help="Score ten crops of each image, too.")] = False,
+    fine: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="csv path,label: verify by these labels.", show_default=False),
+    ] = None,
+    coarse: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="csv path,label: verify by these, too.", show_default=False),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Score the student in this folder instead.", show_default=False),
+    ] = None,
+    overrides: SetOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where tables go.  [RUN/evaluate/SPLIT]", show_default=False),
+    ] = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Score a run's teacher and student on its data."""
-    from edgeproof.evaluation import evaluate
+    """Score a run's teacher and student on its data, or a student's weights under a recipe."""
+    from edgeproof.evaluation.command import evaluate
 
-    return evaluate(run, split, device, as_json)
+    return evaluate(
+        run,
+        split=split,
+        device=device,
+        tta=tta,
+        fine=fine,
+        coarse=coarse,
+        weights=weights,
+        overrides=overrides,
+        out=out,
+        as_json=as_json,
+    )
 
 
 @app.command()

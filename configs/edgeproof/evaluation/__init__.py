@@ -1,0 +1,1 @@
+"""`evaluate`: a student scored by every metric that fits the data, with tables of what it got wrong."""
