@@ -2,6 +2,7 @@
 
 from edgeproof_data.cache.key import CacheKey, StaleCacheError
 from edgeproof_data.cache.reader import EmbeddingCache
+from edgeproof_data.cache.row_format import TopK, TopKRows
 from edgeproof_data.cache.writer import CacheWriter
 
-__all__ = ["CacheKey", "CacheWriter", "EmbeddingCache", "StaleCacheError"]
+__all__ = ["CacheKey", "CacheWriter", "EmbeddingCache", "StaleCacheError", "TopK", "TopKRows"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,20 +12,18 @@ from numpy.typing import NDArray
 from edgeproof_configs.files import write_bytes
 from edgeproof_data.cache.key import CacheKey
 from edgeproof_data.cache.layout import (
-    FILE_FIELDS,
     INDEX_DTYPE,
     MANIFEST,
     ROWS_PER_SHARD,
     TABLES,
-    UNIT_DTYPE,
     Manifest,
     Plan,
+    format_of_part,
     map_array,
     path_hashes,
-    record_dtype,
-    width_of_part,
     write_array,
 )
+from edgeproof_data.cache.row_format import FILE_FIELDS
 
 
 def merge_parts(folder: Path, key: CacheKey, plan: Plan, paths: Sequence[str]) -> None:
@@ -34,16 +33,15 @@ def merge_parts(folder: Path, key: CacheKey, plan: Plan, paths: Sequence[str]) -
         DataError: a part is cut.
         EdgeproofError: the disk is full.
     """
-    dim = width_of_part(folder / plan.part_name(0))
-    dtype = record_dtype(dim)
+    rows = format_of_part(folder / plan.part_name(0), key)
     parts = [
-        map_array(folder / plan.part_name(part), dtype, (len(plan.places(part)),))
+        map_array(folder / plan.part_name(part), rows.record, (len(plan.places(part)),))
         for part in range(plan.parts)
     ]
     for shard in range(plan.shards):
         start, count = shard * ROWS_PER_SHARD, plan.shard_rows(shard)
-        blocks = _units(parts, plan, start, start + count)
-        write_array(folder / plan.shard_name(shard), UNIT_DTYPE, (count, dim), blocks)
+        blocks = _values([part[rows.column] for part in parts], plan, start, start + count)
+        write_array(folder / plan.shard_name(shard), rows.dtype, (count, *rows.shape), blocks)
     index = np.zeros(plan.rows, INDEX_DTYPE)
     for name, *_ in FILE_FIELDS:
         index[name] = np.concatenate([part[name] for part in parts])
@@ -56,7 +54,7 @@ def merge_parts(folder: Path, key: CacheKey, plan: Plan, paths: Sequence[str]) -
     for name, table in tables.items():
         write_array(folder / plan.table_name(name), TABLES[name], table.shape, [table])
     write_bytes(folder / plan.paths_name, "".join(f"{path}\n" for path in paths).encode())
-    Manifest(key, plan, dim, salt).write(folder)
+    Manifest(key, plan, rows.width, salt).write(folder)
 
 
 def remove_leftovers(folder: Path, plan: Plan) -> None:
@@ -69,15 +67,13 @@ def remove_leftovers(folder: Path, plan: Plan) -> None:
             file.unlink()
 
 
-def _units(
-    parts: Sequence[NDArray[np.void]], plan: Plan, start: int, end: int
-) -> Iterator[NDArray[np.float16]]:
-    """Yield the unit vectors of rows start to end, block by block."""
+def _values(parts: Sequence[NDArray[Any]], plan: Plan, start: int, end: int) -> Iterator[NDArray[Any]]:
+    """Yield the values of rows start to end, block by block."""
     row = start
     while row < end:
         part, place = divmod(row, plan.rows_per_part)
         taken = min(len(parts[part]) - place, end - row)
-        yield parts[part]["unit"][place : place + taken]
+        yield parts[part][place : place + taken]
         row += taken
 
 

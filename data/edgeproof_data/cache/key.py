@@ -25,7 +25,7 @@ class CacheKey:
         teacher: who the teacher is, with the sha256 of its weights.
         preprocess: how an image becomes the teacher's input; None where the embeddings came from elsewhere.
         augmentation: which view of an image was embedded.
-        output: which output of the teacher is stored.
+        output: which output of the teacher is stored: its name, or what tells it from others like it.
         dtype: of the stored rows.
         normalised: whether rows are unit vectors with their norm beside them.
     """
@@ -33,7 +33,7 @@ class CacheKey:
     teacher: dict[str, Any]
     preprocess: dict[str, Any] | None
     augmentation: str = "none"
-    output: str = "embedding"
+    output: str | dict[str, Any] = "embedding"
     dtype: str = "float16"
     normalised: bool = True
 

@@ -3,8 +3,9 @@
 A finished cache is a folder with
 
 - `manifest.json`: the key, and names and sizes of the other files. It is written last: nothing counts before.
-- `rows-<plan>-<shard>.npy`: (n, D) float16 unit vectors, in the order of the images.
-- `norms-<plan>.npy`: (N,) float32, the length that each row had.
+- `rows-<plan>-<shard>.npy`: (n, D) float16 unit vectors, in the order of the images; or (n,) records of the k
+  largest class probabilities.
+- `norms-<plan>.npy`: (N,) float32, the length that each row had, or what its probabilities sum to.
 - `index-<plan>.npy`: size, mtime and sha256 of the image file behind each row, with a hash of its path.
 - `order-<plan>.npy`: the rows in the order of their hashes, for looking paths up without reading them all.
 - `paths-<plan>.txt`: the paths, one a line.
@@ -32,6 +33,7 @@ from numpy.typing import NDArray
 from edgeproof_configs.errors import DataError
 from edgeproof_configs.files import atomic_open, digest_of, read_json, write_json
 from edgeproof_data.cache.key import CacheKey, StaleCacheError
+from edgeproof_data.cache.row_format import FILE_FIELDS, RowFormat, UnitRows, format_of
 from edgeproof_data.paths import counted, some_of
 
 FORMAT = 1
@@ -41,18 +43,11 @@ PARTS = 256
 """How many parts a cache of ordinary size is written in; a kill costs each process at most one of them."""
 FEWEST_ROWS, MOST_ROWS = 32, 8192
 """Bounds on the rows of a part."""
-UNIT_DTYPE = np.dtype("<f2")
-FILE_FIELDS = [("size", "<i8"), ("mtime_ns", "<i8"), ("sha256", "u1", (32,))]
 INDEX_DTYPE = np.dtype([("hash", "<u8"), *FILE_FIELDS])
 TABLES = {"norms": np.dtype("<f4"), "index": INDEX_DTYPE, "order": np.dtype("<i8")}
 
 Stats = NDArray[np.int64]
 """(n, 2): size in bytes and mtime in ns of each image file."""
-
-
-def record_dtype(dim: int) -> np.dtype:
-    """Return the type of one row of a part."""
-    return np.dtype([("unit", UNIT_DTYPE, (dim,)), ("norm", "<f4"), *FILE_FIELDS])
 
 
 @dataclass(frozen=True)
@@ -198,13 +193,14 @@ def write_array(path: Path, dtype: np.dtype, shape: tuple[int, ...], blocks: Ite
             handle.write(np.ascontiguousarray(block, dtype).tobytes())
 
 
-def width_of_part(path: Path) -> int:
-    """Return the width of the embeddings in a part.
+def format_of_part(path: Path, key: CacheKey) -> RowFormat:
+    """Return how the rows of a part are packed, of which only the file knows how wide they are.
 
     Raises:
         DataError: it is cut.
     """
-    return _map(path).dtype["unit"].shape[0]
+    dtype = _map(path).dtype
+    return format_of(key, dtype[UnitRows.column].shape[0] if UnitRows.column in (dtype.names or ()) else 0)
 
 
 def map_array(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> NDArray[Any]:

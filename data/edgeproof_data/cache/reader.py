@@ -17,13 +17,12 @@ from edgeproof_data.cache.key import CacheKey, StaleCacheError
 from edgeproof_data.cache.layout import (
     ROWS_PER_SHARD,
     TABLES,
-    UNIT_DTYPE,
     Manifest,
     map_array,
     path_hashes,
-    record_dtype,
     stats_of,
 )
+from edgeproof_data.cache.row_format import TopK, TopKRows, format_of
 from edgeproof_data.paths import counted, some_of
 from edgeproof_data.sets import ImageSet
 
@@ -37,7 +36,8 @@ class EmbeddingCache:
     Attributes:
         folder: where it lies.
         key: what the rows depend on.
-        dim: width of the rows.
+        dim: width of what the teacher gave: of the rows, or the number of classes.
+        top_k: k, where the rows are the k largest class probabilities; None where they are vectors.
     """
 
     def __init__(self, folder: Path, manifest: Manifest):
@@ -45,8 +45,10 @@ class EmbeddingCache:
         self.key = manifest.key
         self.plan = manifest.plan
         self.dim = manifest.dim
+        self._format = format_of(manifest.key, manifest.dim)
+        self.top_k = self._format.k if isinstance(self._format, TopKRows) else None
         self._salt = manifest.salt
-        self._shards: dict[int, NDArray[np.float16]] = {}
+        self._shards: dict[int, NDArray[Any]] = {}
         self._tables: dict[str, NDArray[Any]] = {}
 
     @classmethod
@@ -91,14 +93,32 @@ class EmbeddingCache:
             indices: row numbers (n,).
             raw: as the teacher gave them, up to the rounding of the stored unit vectors; otherwise unit
                 vectors.
+
+        Raises:
+            DataError: there are only the k largest probabilities of each row.
         """
-        wanted = np.asarray(indices, dtype=np.int64)
-        if wanted.ndim != 1 or (len(wanted) and not 0 <= wanted.min() <= wanted.max() < len(self)):
-            raise ValueError(f"expected row numbers (n,) from 0 to {len(self) - 1}, got {indices!r}")
-        found = widen(self._units(wanted))
+        if self.top_k is not None:
+            raise DataError(
+                f"only the {self.top_k} largest class probabilities of each image are stored",
+                where=self.folder,
+                fix="leave out teacher.top_k to store all class scores",
+            )
+        wanted = self._checked(indices)
+        found = widen(self._values(wanted))
         if raw:
             found *= self._table("norms")[wanted][:, None]
         return found
+
+    def top(self, indices: ArrayLike) -> TopK:
+        """Return the k largest probabilities of some rows (n,).
+
+        Raises:
+            ValueError: the rows of this cache are vectors.
+        """
+        if not isinstance(self._format, TopKRows):
+            raise ValueError("the rows of this cache are vectors")
+        wanted = self._checked(indices)
+        return self._format.unpack(self._values(wanted), self._table("norms")[wanted])
 
     def find(self, images: ImageSet) -> Rows:
         """Return the row of each image.
@@ -145,29 +165,36 @@ class EmbeddingCache:
 
     def records(self, rows: Rows) -> NDArray[np.void]:
         """Return all that is stored about some rows, as records of a part."""
-        found = np.empty(len(rows), record_dtype(self.dim))
-        found["unit"] = self._units(rows)
+        found = np.empty(len(rows), self._format.record)
+        found[self._format.column] = self._values(rows)
         found["norm"] = self._table("norms")[rows]
         index = self._table("index")[rows]
         for name in ("size", "mtime_ns", "sha256"):
             found[name] = index[name]
         return found
 
-    def _units(self, rows: Rows) -> NDArray[np.float16]:
-        """Return the stored unit vectors of some rows."""
+    def _checked(self, indices: ArrayLike) -> Rows:
+        wanted = np.asarray(indices, dtype=np.int64)
+        if wanted.ndim != 1 or (len(wanted) and not 0 <= wanted.min() <= wanted.max() < len(self)):
+            raise ValueError(f"expected row numbers (n,) from 0 to {len(self) - 1}, got {indices!r}")
+        return wanted
+
+    def _values(self, rows: Rows) -> NDArray[Any]:
+        """Return the values of some rows as they are stored."""
         if self.plan.shards == 1:
             return self._shard(0)[rows]
-        found = np.empty((len(rows), self.dim), UNIT_DTYPE)
+        found = np.empty((len(rows), *self._format.shape), self._format.dtype)
         shards, places = np.divmod(rows, ROWS_PER_SHARD)
         for shard in np.unique(shards).tolist():
             chosen = shards == shard
             found[chosen] = self._shard(shard)[places[chosen]]
         return found
 
-    def _shard(self, number: int) -> NDArray[np.float16]:
+    def _shard(self, number: int) -> NDArray[Any]:
         if number not in self._shards:
-            shape = (self.plan.shard_rows(number), self.dim)
-            self._shards[number] = map_array(self.folder / self.plan.shard_name(number), UNIT_DTYPE, shape)
+            shape = (self.plan.shard_rows(number), *self._format.shape)
+            file = self.folder / self.plan.shard_name(number)
+            self._shards[number] = map_array(file, self._format.dtype, shape)
         return self._shards[number]
 
     def _table(self, name: str) -> NDArray[Any]:

@@ -17,12 +17,12 @@ from edgeproof_data.cache.layout import (
     MANIFEST,
     Manifest,
     Plan,
-    record_dtype,
+    format_of_part,
     stats_of,
-    width_of_part,
     write_array,
 )
 from edgeproof_data.cache.reader import ABSENT, EmbeddingCache
+from edgeproof_data.cache.row_format import TopK, format_of
 from edgeproof_data.paths import counted, some_of
 from edgeproof_data.sets import ImageSet
 
@@ -90,14 +90,14 @@ class CacheWriter:
     def add(
         self,
         indices: ArrayLike,
-        embeddings: NDArray[np.float32],
+        embeddings: NDArray[np.float32] | TopK,
         content_sha256s: Sequence[str] | None = None,
     ) -> None:
         """Add the embeddings of some pending images.
 
         Args:
             indices: (n,) positions in the image set, each pending.
-            embeddings: (n, D) as the teacher gave them.
+            embeddings: (n, D) as the teacher gave them; the largest probabilities where the key says so.
             content_sha256s: of the image files, in hex; computed here where the caller has none.
 
         Raises:
@@ -166,7 +166,7 @@ class CacheWriter:
             places = self.plan.places(part)
             file = self.folder / self.plan.part_name(part)
             if file.exists():
-                self.dim = width_of_part(file)
+                self.dim = format_of_part(file, self.key).width
                 continue
             self._missing[places] = self._previous_rows[places] == ABSENT
             if not self._missing[places].any():
@@ -182,7 +182,7 @@ class CacheWriter:
             if self._previous is not None:
                 self.dim = self._previous.dim
             assert self.dim is not None
-            self._buffers[part] = np.zeros(len(places), record_dtype(self.dim))
+            self._buffers[part] = np.zeros(len(places), format_of(self.key, self.dim).record)
             if self._previous is not None and known.any():
                 records = self._previous.records(rows[known])
                 records["mtime_ns"] = self._stats[places[known], 1]
@@ -195,19 +195,14 @@ class CacheWriter:
         del self._buffers[part]
 
     def _records(
-        self, places: Indices, embeddings: NDArray[np.float32], content_sha256s: Sequence[str] | None
+        self, places: Indices, embeddings: NDArray[np.float32] | TopK, content_sha256s: Sequence[str] | None
     ) -> NDArray[np.void]:
         """Return complete records for images and their embeddings."""
         self.dim = self.dim or embeddings.shape[-1]
-        if embeddings.shape != (len(places), self.dim):
-            raise ValueError(f"expected embeddings ({len(places)}, {self.dim}), got {embeddings.shape}")
+        rows = format_of(self.key, self.dim)
         files = [self.images.file(index) for index in places]
-        wide = embeddings.astype(np.float64)
-        norms = np.linalg.norm(wide, axis=1)
-        _check_norms(norms, files)
-        records = np.zeros(len(places), record_dtype(self.dim))
-        records["unit"] = wide / norms[:, None]
-        records["norm"] = norms
+        records = np.zeros(len(places), rows.record)
+        records[rows.column], records["norm"] = rows.pack(embeddings, files)
         records["size"], records["mtime_ns"] = self._stats[places].T
         hashes = content_sha256s or [sha256_of(file) for file in files]
         records["sha256"] = np.frombuffer(bytes.fromhex("".join(hashes)), np.uint8).reshape(len(places), 32)
@@ -236,14 +231,3 @@ class CacheWriter:
                     where=self.folder,
                     fix="look for its error above, then run the same command again: finished parts are kept",
                 )
-
-
-def _check_norms(norms: NDArray[np.float64], files: Sequence[Path]) -> None:
-    for wrong, word in ((~np.isfinite(norms), "NaN or infinite"), (norms == 0, "zero")):
-        if wrong.any():
-            named = [files[index] for index in np.flatnonzero(wrong).tolist()]
-            raise DataError(
-                f"the teacher's embedding of {counted(len(named), 'image')} is {word}",
-                where=some_of(named),
-                fix="look at these images and at the teacher's precision (fp32 if it runs in half)",
-            )
