@@ -80,28 +80,6 @@ class ReusedHead(nn.Module):
         return self.classifier(self.projector(features).mean(dim=(2, 3)))
 
 
-class ReusingNetwork(nn.Module):
-    """A backbone whose map at a node is read by a reused head: images (B, 3, H, W) to class scores (B, K).
-
-    It can be copied, compiled and exported: its hook is there only while it runs.
-    """
-
-    def __init__(self, backbone: nn.Module, node: str, head: ReusedHead):
-        super().__init__()
-        self.backbone = backbone
-        self.node = node
-        self.head = head
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Return the class scores."""
-        taps = Taps(self.backbone, [self.node])
-        try:
-            self.backbone(image)
-            return self.head(taps.taken()[self.node])
-        finally:
-            taps.remove()
-
-
 def check_reusable(
     network: nn.Module, node: str, classifier: nn.Linear, image: Tensor, last_relu: bool = True
 ) -> None:
