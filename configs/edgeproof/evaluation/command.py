@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +15,10 @@ from edgeproof_configs.files import write_json
 from edgeproof_configs.run import RunDir, require_run
 
 if TYPE_CHECKING:
-    from edgeproof.evaluation.figures import Answers, Figures
+    from edgeproof.evaluation.answers import Answers
+    from edgeproof.evaluation.figures import Figures
     from edgeproof.evaluation.subject import Subject
+    from edgeproof_train.verification import Verification
 
 SPLITS = ("train", "val", "test")
 FOLDER = "evaluate"
@@ -60,10 +64,10 @@ def evaluate(
     run = require_run(Path(place)) if weights is None else None
     folder = run.path / FOLDER / split if out is None and run else out
     subject = subject_of(place, run, weights, overrides or [], device)
-    found, student = score(subject, split, tta)
+    scored = score(subject, split, tta, {"fine": fine, "coarse": coarse})
     if folder is not None:
-        write_tables(folder, found, student)
-    print(json.dumps(found, indent=2) if as_json else table(found))
+        write_tables(folder, scored)
+    print(json.dumps(scored.figures, indent=2) if as_json else table(scored.figures))
     if folder is not None and not as_json:
         print(f"tables: {folder}")
     return 0
@@ -84,29 +88,62 @@ def subject_of(
     return of_weights(place, overrides, weights, chosen)
 
 
-def score(subject: Subject, split: Any, tta: bool = False) -> tuple[dict[str, Figures], Answers]:
-    """Return a column of figures for each model, and what the student said."""
-    from edgeproof.evaluation.figures import Answers, accuracy, against_teacher, answers_of, tta_answers_of
+@dataclass(frozen=True)
+class Scored:
+    """What an evaluation found.
+
+    Attributes:
+        figures: a column for each model.
+        student: what the student said, of one view of each image.
+        verification: rates, thresholds and counts of pairs, by model and set of labels.
+    """
+
+    figures: dict[str, Figures]
+    student: Answers
+    verification: dict[str, dict[str, Verification]]
+
+
+def score(subject: Subject, split: Any, tta: bool, label_files: Mapping[str, Path | None]) -> Scored:
+    """Return the figures of teacher, student and, if asked for, of the student with ten crops."""
+    from edgeproof.evaluation import answers as ask
+    from edgeproof.evaluation import figures as count
 
     images = subject.images(split)
-    student = answers_of(subject, images)
-    rows = subject.teacher(split, images) if subject.teacher is not None else None
-    found = {"student": accuracy(student, rows)}
-    if rows is not None:
-        teacher = Answers(subject, images, rows, None if subject.class_scores else rows)
-        found = {"teacher": accuracy(teacher, None), "student": found["student"]}
-        found["student"] |= against_teacher(student, teacher)
+    labels = count.label_sets(images, label_files)
+    student, teacher = ask.of_student(subject, images), ask.of_teacher(subject, split, images)
+    columns = {"teacher": teacher} if teacher else {}
+    columns["student"] = student
     if tta:
-        name, answers = tta_answers_of(subject, images)
-        found[f"student {name}"] = accuracy(answers, rows)
-    return found, student
+        name, crops = ask.of_ten_crops(subject, images)
+        columns[f"student {name}"] = crops
+    val = ask.before_calibration(subject, split)
+    fitted_on = {"student": val[0], "teacher": val[1]} if val else {}
+    found: dict[str, Figures] = {}
+    pairs: dict[str, dict[str, Verification]] = {}
+    for name, answers in columns.items():
+        target = teacher.rows if teacher and answers is not teacher else None
+        pairs[name] = count.verification(answers, labels)
+        found[name] = (
+            count.accuracy(answers, target)
+            | (count.against_teacher(answers, teacher) if teacher and answers is student else {})
+            | count.calibration(answers, fitted_on.get(name))
+            | count.neighbours(answers)
+            | count.verified(pairs[name])
+        )
+    return Scored(found, student, pairs)
 
 
-def write_tables(folder: Path, found: dict[str, Figures], student: Answers) -> None:
+def write_tables(folder: Path, scored: Scored) -> None:
     """Write the figures, the tables of classes and images, and the embeddings."""
     from edgeproof.evaluation.tables import write_classes, write_confusion, write_features, write_images
 
-    write_json(folder / "metrics.json", found)
+    student = scored.student
+    write_json(folder / "metrics.json", scored.figures)
+    pairs = {
+        model: {name: found.to_dict() for name, found in sets.items()}
+        for model, sets in scored.verification.items()
+    }
+    write_json(folder / "verification.json", pairs)
     if student.features is not None:
         write_features(folder, student.features, student.images)
     at = student.labelled
@@ -119,7 +156,7 @@ def write_tables(folder: Path, found: dict[str, Figures], student: Answers) -> N
     write_images(folder, paths, names, true, predicted, student.certainty[at])
 
 
-def table(found: dict[str, Figures]) -> str:
+def table(found: Mapping[str, Mapping[str, float | None]]) -> str:
     """Return a line for each metric with a column for each model; shares with four digits."""
     metrics = list(dict.fromkeys(name for figures in found.values() for name in figures))
     width = max(map(len, metrics), default=0)

@@ -2,80 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from sklearn.metrics import cohen_kappa_score, f1_score, roc_auc_score
 
-from edgeproof.evaluation.subject import Subject
+from edgeproof.evaluation.answers import Answers
+from edgeproof_configs.errors import DataError
+from edgeproof_data.paths import counted, some_of
 from edgeproof_data.sets import ImageSet
+from edgeproof_data.tables import read_label_table
 from edgeproof_deploy.paired import difference_interval, mcnemar_p
-from edgeproof_train.embeddings import embed_images, pooled_features
-from edgeproof_train.metrics import cosines_to, zero_shot_metrics
-from edgeproof_train.tta import Tta, embed_images_tta
+from edgeproof_train.calibration import calibration_metrics, fit_temperature, probabilities
+from edgeproof_train.knn import NEIGHBOURS, knn_metrics
+from edgeproof_train.metrics import zero_shot_metrics
+from edgeproof_train.verification import Verification, verification_rates
 
-Figures = dict[str, float | None]
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What a model says of N images.
-
-    Attributes:
-        subject: whose labels they are about.
-        images: N images.
-        rows: (N, D) float32, its embeddings, or its class scores where the space is theirs.
-        features: (N, F), what images are compared by; None where it is not known.
-    """
-
-    subject: Subject
-    images: ImageSet
-    rows: np.ndarray
-    features: np.ndarray | None
-
-    @cached_property
-    def true(self) -> np.ndarray:
-        """Row of each image's class among the words, int64 (N,), -1 where there is none."""
-        return self.subject.word_of_class[self.images.labels]
-
-    @cached_property
-    def labelled(self) -> np.ndarray:
-        """Positions of the images that have a label among the words."""
-        return np.flatnonzero(self.true >= 0)
-
-    @cached_property
-    def predicted(self) -> np.ndarray:
-        """Row of the best word for each image, int64 (N,)."""
-        return cosines_to(self.subject.words.matrix, self.rows).argmax(axis=1)
-
-    @cached_property
-    def probabilities(self) -> np.ndarray:
-        """(N, K) float64, the softmax of the head's class scores."""
-        logits = self.subject.head.logits(self.rows).astype(np.float64)
-        exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return exponents / exponents.sum(axis=1, keepdims=True)
-
-    @property
-    def certainty(self) -> np.ndarray:
-        """(N,) probability of what was predicted."""
-        return self.probabilities[np.arange(len(self.predicted)), self.predicted]
-
-
-def answers_of(subject: Subject, images: ImageSet) -> Answers:
-    """Run the student over images once, and a second time for its features where it scores classes."""
-    rows = embed_images(subject.student, images, device=subject.device, label="evaluate")
-    features = rows
-    if subject.class_scores:
-        features = pooled_features(subject.student, images, device=subject.device)
-    return Answers(subject, images, rows, features)
-
-
-def tta_answers_of(subject: Subject, images: ImageSet) -> tuple[str, Answers]:
-    """Run the student over ten views of each image; return the name of how they were merged, too."""
-    tta: Tta = "tencrop_logits" if subject.class_scores else "tencrop_embeddings"
-    rows = embed_images_tta(subject.student, images, tta=tta, device=subject.device, label="ten crops")
-    return tta, Answers(subject, images, rows, None if subject.class_scores else rows)
+Figures = dict[str, float]
+LabelSets = Mapping[str, np.ndarray]
 
 
 def accuracy(answers: Answers, teacher_rows: np.ndarray | None) -> Figures:
@@ -84,15 +29,13 @@ def accuracy(answers: Answers, teacher_rows: np.ndarray | None) -> Figures:
     F1 and AUC are means over classes, the AUC of each class against all others.
     """
     subject, at = answers.subject, answers.labelled
-    found: Figures = dict(
-        zero_shot_metrics(
-            answers.rows,
-            answers.true,
-            subject.words.matrix,
-            subject.words.names,
-            subject.source.unseen,
-            teacher_rows,
-        )
+    found = zero_shot_metrics(
+        answers.rows,
+        answers.true,
+        subject.words.matrix,
+        subject.words.names,
+        subject.source.unseen,
+        teacher_rows,
     )
     true, predicted = answers.true[at], answers.predicted[at]
     present = np.unique(true)
@@ -100,7 +43,7 @@ def accuracy(answers: Answers, teacher_rows: np.ndarray | None) -> Figures:
         return found
     found["f1_macro"] = float(f1_score(true, predicted, labels=present, average="macro"))
     found["kappa"] = float(cohen_kappa_score(true, predicted))
-    scores = answers.probabilities[at]
+    scores = probabilities(answers.logits[at])
     found["auc"] = float(np.mean([roc_auc_score(true == label, scores[:, label]) for label in present]))
     return found
 
@@ -112,10 +55,88 @@ def against_teacher(student: Answers, teacher: Answers) -> Figures:
     `teacher_agreement` is the share of images on which both give the same answer.
     """
     at = student.labelled
-    found: Figures = {"teacher_agreement": float((student.predicted == teacher.predicted).mean())}
+    found = {"teacher_agreement": float((student.predicted == teacher.predicted).mean())}
     if not len(at):
         return found
     own, others = (model.predicted[at] == student.true[at] for model in (student, teacher))
     low, high = difference_interval(others, own)
     found |= {"top1_delta": float(own.mean() - others.mean()), "top1_delta_low": low, "top1_delta_high": high}
     return found | {"mcnemar_p": mcnemar_p(int((others & ~own).sum()), int((own & ~others).sum()))}
+
+
+def calibration(answers: Answers, val: Answers | None) -> Figures:
+    """Return ECE, NLL and Brier score, and the same after dividing by a temperature fitted on `val`."""
+    if not len(answers.labelled):
+        return {}
+    found = calibration_metrics(answers.logits, answers.true)
+    if val is None:
+        return found
+    temperature = fit_temperature(val.logits, val.true)
+    scaled = calibration_metrics(answers.logits, answers.true, temperature)
+    return found | {"temperature": temperature} | {f"{name}_scaled": value for name, value in scaled.items()}
+
+
+def neighbours(answers: Answers) -> Figures:
+    """Return how often the nearest of the other images, and the 20 nearest, are of an image's class.
+
+    Images whose features are all zero have no direction and are left out.
+    """
+    if answers.features is None:
+        return {}
+    labels = np.where(answers.features.any(axis=1), answers.images.labels, -1)
+    k = min(NEIGHBOURS, int((labels >= 0).sum()) - 1)
+    classes = len(answers.images.class_names)
+    return knn_metrics(answers.features, labels, classes=classes, k=k) if k >= 1 else {}
+
+
+def verification(answers: Answers, labels: LabelSets) -> dict[str, Verification]:
+    """Return the verification rates by each set of labels in which two images are of one class."""
+    if answers.features is None:
+        return {}
+    usable = {name: given for name, given in labels.items() if has_pairs(given)}
+    return verification_rates(answers.features, usable)
+
+
+def verified(found: Mapping[str, Verification]) -> Figures:
+    """Return the resolvable rates as `verified_fine@0.001`, the false-accept rate at the end."""
+    return {
+        f"verified_{name}@{far:g}": rate
+        for name, one in found.items()
+        for far, rate in one.rates.items()
+        if rate is not None
+    }
+
+
+def label_sets(images: ImageSet, files: Mapping[str, Path | None]) -> LabelSets:
+    """Return the sets of labels to verify by, int64 (N,) each.
+
+    Args:
+        images: N images.
+        files: csv `path,label` by name; None for `fine` means the data's own labels.
+
+    Raises:
+        DataError: a table is not readable, or lacks some of the images.
+    """
+    found = {name: table_labels(images, file) for name, file in files.items() if file is not None}
+    return found if "fine" in found else {"fine": images.labels, **found}
+
+
+def table_labels(images: ImageSet, file: Path) -> np.ndarray:
+    """Return the number of each image's label in a table `path,label`, whose paths start at data.root."""
+    if not file.is_file():
+        raise DataError("there is no such table of labels", where=file)
+    table = read_label_table(file)
+    lacking = [path for path in images.paths if path not in table]
+    if lacking:
+        raise DataError(
+            f"{counted(len(lacking), 'image')} without a label: {some_of(lacking)}",
+            where=file,
+            fix=f"add rows path,label; paths start at data.root ({images.root})",
+        )
+    return np.unique([table[path] for path in images.paths], return_inverse=True)[1]
+
+
+def has_pairs(labels: np.ndarray) -> bool:
+    """Whether two images are of one class, and two of different ones."""
+    counts = np.unique(labels[labels >= 0], return_counts=True)[1]
+    return len(counts) > 1 and bool(counts.max() > 1)

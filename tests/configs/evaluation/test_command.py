@@ -61,6 +61,23 @@ def test_evaluate__ten_crops_are_a_column_of_their_own(
     assert list(found) == ["teacher", "student", "student tencrop_embeddings"]
 
 
+def test_evaluate__verifies_by_tables_of_labels(
+    class_run: Path, photos: Path, edgeproof: Run, tmp_path: Path
+) -> None:
+    paths = sorted(file.relative_to(photos).as_posix() for file in (photos / "test").rglob("*.png"))
+    rows = [f"{path},{'warm' if 'red' in path else 'cold'}" for path in paths]
+    table = tmp_path / "coarse.csv"
+    table.write_text("\n".join(["path,label", *rows]))
+    found = figures_of(edgeproof, class_run, "--coarse", table, "--out", tmp_path / "e")["student"]
+    assert 0 <= found["verified_coarse@0.1"] <= 1
+    assert 0 <= found["verified_fine@0.1"] <= 1
+    pairs = json.loads((tmp_path / "e" / "verification.json").read_text())["student"]
+    assert (pairs["fine"]["genuine_pairs"], pairs["fine"]["impostor_pairs"]) == (9, 27)
+    assert (pairs["coarse"]["genuine_pairs"], pairs["coarse"]["impostor_pairs"]) == (18, 18)
+    assert pairs["fine"]["rates"]["0.001"] == "unresolvable"
+    assert {"knn1", "ece", "nll", "brier", "temperature", "ece_scaled"} <= set(found)
+
+
 def test_evaluate__tables_of_a_run_go_into_it(class_run: Path, edgeproof: Run, tmp_path: Path) -> None:
     run = shutil.copytree(class_run, tmp_path / "run")
     code, out, _ = edgeproof("evaluate", run, "--device", "cpu", "--split", "val")

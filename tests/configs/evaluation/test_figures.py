@@ -8,8 +8,18 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from edgeproof.evaluation.figures import Answers, accuracy, against_teacher
+from edgeproof.evaluation.answers import Answers
+from edgeproof.evaluation.figures import (
+    accuracy,
+    against_teacher,
+    calibration,
+    label_sets,
+    neighbours,
+    verification,
+    verified,
+)
 from edgeproof.evaluation.subject import Subject
+from edgeproof_configs.errors import DataError
 from edgeproof_data.sets import DataSource, ImageSet
 from edgeproof_train.heads.classifier import ClassifierHead
 from edgeproof_train.student import Student
@@ -85,3 +95,70 @@ def test_against_teacher__difference_and_mcnemar() -> None:
     # Two images only the student has right, one only the teacher: p = 1.
     assert found["mcnemar_p"] == 1.0
     assert against_teacher(student, student)["teacher_agreement"] == 1.0
+
+
+def test_calibration__without_val_there_is_no_temperature() -> None:
+    found = calibration(answers(FOUR, [0, 1, 1, -1]), None)
+    assert set(found) == {"ece", "ece_equal_mass", "nll", "brier"}
+    assert calibration(answers(FOUR, [-1] * 4), None) == {}
+
+
+def test_calibration__temperature_of_val_does_best_there() -> None:
+    model = answers([[9.0, 0.0, 0.0]] * 4, [0, 0, 0, 1])
+    found = calibration(model, model)
+    # Three of four are right: nll is least where 1 / (1 + 2 exp(-9 / T)) = 3 / 4.
+    assert found["temperature"] == pytest.approx(9 / np.log(6))
+    assert found["nll_scaled"] < found["nll"]
+    assert found["ece_scaled"] == pytest.approx(0, abs=1e-9)
+
+
+def test_neighbours__images_without_direction_or_label_are_left_out() -> None:
+    rows = [[1.0, 0.0, 0.1], [1.0, 0.0, 0.2], [0.0, 1.0, 0.0], [0.0, 1.0, 0.1], [0.0, 0.0, 0.0], [1, 1, 1]]
+    found = neighbours(answers(rows, [0, 0, 1, 1, 2, -1]))
+    assert found == {"knn1": 1.0, "knn3": 1.0}
+    assert neighbours(answers(rows[:1], [0])) == {}
+
+
+def test_verification__by_tables_of_labels(tmp_path: Path) -> None:
+    rows = [[1.0, 0.0, 0.0], [1.0, 0.1, 0.0], [0.0, 1.0, 0.0], [0.1, 1.0, 0.0]]
+    model = answers(rows, [0, 0, 1, 2])
+    table = tmp_path / "coarse.csv"
+    table.write_text("path,label\n0.jpg,low\n1.jpg,low\n2.jpg,high\n3.jpg,high\nother.jpg,high\n")
+    labels = label_sets(model.images, {"fine": None, "coarse": table})
+    assert {name: given.tolist() for name, given in labels.items()} == {
+        "fine": [0, 0, 1, 2],
+        "coarse": [1, 1, 0, 0],
+    }
+    found = verification(model, labels)
+    assert found["fine"].genuine == 1
+    assert found["coarse"].genuine == 2
+    # Coarse: 2 genuine pairs above all 4 impostors, of which a tenth is none.
+    assert verified(found) == {}
+    assert found["coarse"].impostor == 4
+    assert verification(model, {"one": np.zeros(4, np.int64), "all": np.arange(4)}) == {}
+
+
+def test_verified__names_the_false_accept_rate() -> None:
+    rng = np.random.default_rng(0)
+    labels = [0] * 20 + [1] * 20
+    rows = np.eye(3)[labels] + 0.3 * rng.normal(size=(40, 3))
+    found = verified(verification(answers(rows.tolist(), labels), {"fine": np.array(labels)}))
+    assert list(found) == ["verified_fine@0.1", "verified_fine@0.01"]
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    pairs = [(unit[i] @ unit[j], labels[i] == labels[j]) for i in range(40) for j in range(i)]
+    impostors = sorted((score for score, same in pairs if not same), reverse=True)
+    threshold = impostors[len(impostors) // 10]
+    genuine = [score > threshold for score, same in pairs if same]
+    assert found["verified_fine@0.1"] == pytest.approx(np.mean(genuine))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("path,label\n0.jpg,low\n", "1 image without a label: 1.jpg"), (None, "no such table")],
+)
+def test_label_sets__incomplete_table(text: str | None, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "fine.csv"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(DataError, match=words):
+        label_sets(answers(FOUR[:2], [0, 1]).images, {"fine": file})

@@ -1,0 +1,95 @@
+"""What a model says of the images of a split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from edgeproof.evaluation.subject import Subject
+from edgeproof_data.sets import ImageSet, SplitName
+from edgeproof_train.calibration import probabilities
+from edgeproof_train.embeddings import embed_images, pooled_features
+from edgeproof_train.metrics import cosines_to
+from edgeproof_train.tta import Tta, embed_images_tta
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model says of N images.
+
+    Attributes:
+        subject: whose labels they are about.
+        images: N images.
+        rows: (N, D) float32, its embeddings, or its class scores where the space is theirs.
+        features: (N, F), what images are compared by; None where it is not known.
+    """
+
+    subject: Subject
+    images: ImageSet
+    rows: np.ndarray
+    features: np.ndarray | None
+
+    @cached_property
+    def true(self) -> np.ndarray:
+        """Row of each image's class among the words, int64 (N,), -1 where there is none."""
+        return self.subject.word_of_class[self.images.labels]
+
+    @cached_property
+    def labelled(self) -> np.ndarray:
+        """Positions of the images that have a label among the words."""
+        return np.flatnonzero(self.true >= 0)
+
+    @cached_property
+    def predicted(self) -> np.ndarray:
+        """Row of the best word for each image, int64 (N,)."""
+        return cosines_to(self.subject.words.matrix, self.rows).argmax(axis=1)
+
+    @cached_property
+    def logits(self) -> np.ndarray:
+        """(N, K) float32, the class scores that the head gives."""
+        return self.subject.head.logits(self.rows)
+
+    @property
+    def certainty(self) -> np.ndarray:
+        """(N,) probability of what was predicted."""
+        return probabilities(self.logits)[np.arange(len(self.predicted)), self.predicted]
+
+
+def of_student(subject: Subject, images: ImageSet) -> Answers:
+    """Run the student over images once, and a second time for its features where it scores classes."""
+    rows = embed_images(subject.student, images, device=subject.device, label="evaluate")
+    features = rows
+    if subject.class_scores:
+        features = pooled_features(subject.student, images, device=subject.device)
+    return Answers(subject, images, rows, features)
+
+
+def of_teacher(subject: Subject, split: SplitName, images: ImageSet) -> Answers | None:
+    """Return what the teacher said of images of a split; None without a teacher."""
+    if subject.teacher is None:
+        return None
+    rows = subject.teacher(split, images)
+    return Answers(subject, images, rows, None if subject.class_scores else rows)
+
+
+def of_ten_crops(subject: Subject, images: ImageSet) -> tuple[str, Answers]:
+    """Run the student over ten views of each image; return the name of how they were merged, too."""
+    tta: Tta = "tencrop_logits" if subject.class_scores else "tencrop_embeddings"
+    rows = embed_images_tta(subject.student, images, tta=tta, device=subject.device, label="ten crops")
+    return tta, Answers(subject, images, rows, None if subject.class_scores else rows)
+
+
+def before_calibration(subject: Subject, split: SplitName) -> tuple[Answers, Answers | None] | None:
+    """Return the student's and the teacher's answers on `val`, where a temperature is fitted.
+
+    None if `val` itself is scored, or none of its images has a label: then there is nothing to fit it on.
+    """
+    if split == "val":
+        return None
+    images = subject.images("val")
+    if (subject.word_of_class[images.labels] < 0).all():
+        return None
+    rows = embed_images(subject.student, images, device=subject.device, label="evaluate val")
+    return Answers(subject, images, rows, None), of_teacher(subject, "val", images)
