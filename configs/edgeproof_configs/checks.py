@@ -61,6 +61,29 @@ def replayed_views(recipe: Recipe, live: bool) -> Iterator[Finding]:
         yield place, f"{count} views, but {recipe.train.epochs} epochs: one view is seen an epoch"
 
 
+def stored_top_k(recipe: Recipe) -> Iterator[Finding]:
+    """Only the largest class probabilities are stored where something is, and where they are enough."""
+    place, train = ("teacher", "top_k"), recipe.train
+    if recipe.teacher.top_k is None:
+        return
+    absent = getattr(component_class("teacher", recipe.teacher.kind), "absent", False)
+    if absent or not in_class_scores(recipe):
+        yield place, "has an effect only on a teacher's class scores: set head: {kind: classifier}"
+        return
+    if (train.augment.active and not recipe.teacher.stored_views) or train.mix or needs_maps(recipe):
+        yield (
+            place,
+            "has no effect: nothing is stored here, the teacher looks at every view itself. Add"
+            " teacher.stored_views, or remove it",
+        )
+    for index, loss in enumerate(recipe.losses):
+        component: Any = component_class("loss", loss.kind)
+        wanted = any(need.startswith("teacher.") for need in needs_of(loss))
+        reason = component.why_not_top_k(loss) if wanted else ""
+        if reason:
+            yield ("losses", index), f"{loss.kind} cannot learn from the {place[1]} probabilities: {reason}"
+
+
 def needs_of_labels(recipe: Recipe) -> Iterator[Finding]:
     """Labels are there where something learns from them."""
     if getattr(recipe.data, "labels", None) != "none":
@@ -192,6 +215,7 @@ def deployed_once(recipe: Recipe) -> Iterator[Finding]:
 
 CHECKS: tuple[Callable[[Recipe], Iterator[Finding]], ...] = (
     stored_views,
+    stored_top_k,
     needs_of_labels,
     class_scores,
     without_teacher,

@@ -33,11 +33,15 @@ class TeacherConfig(Config):
 
     `stored_views` makes that many random views of each training photo once, stores the teacher's output for
     each, and shows the student one of them an epoch, in turn (arXiv 2303.08983).
+
+    `top_k` stores only so many of the largest class probabilities of each training image, in place of all
+    class scores, and spreads the rest of the probability evenly over the other classes (arXiv 2207.10666).
     """
 
     kind: str
     view: Literal["exact", "assume_invariant"] = "exact"
     stored_views: PositiveInt | None = None
+    top_k: PositiveInt | None = None
 
 
 class LossConfig(Config):

@@ -20,17 +20,20 @@ from torch import Tensor
 
 from edgeproof_configs.errors import EdgeproofError
 from edgeproof_configs.progress import progress
-from edgeproof_data.cache import CacheKey, CacheWriter, EmbeddingCache
+from edgeproof_data.cache import CacheKey, CacheWriter, EmbeddingCache, TopK, TopKRows
 from edgeproof_data.sets import ImageSet
 from edgeproof_data.views import View
 from edgeproof_deploy.runtime.preprocess import Preprocess
 from edgeproof_train.embed_reader import ReadBatch, read_batches
 from edgeproof_train.supervision import renormalise
 from edgeproof_train.teacher import Teacher
+from edgeproof_train.top_targets import largest
 
 Precision = Literal["fp32", "bf16", "fp16"]
-Embedded = tuple[np.ndarray, np.ndarray, list[str] | None]
-"""Positions (n,), embeddings (n, D) float32, content hashes or None."""
+Embedded = tuple[np.ndarray, np.ndarray | TopK, list[str] | None]
+"""Positions (n,), embeddings (n, D) float32 or the largest of n class probabilities, hashes or None."""
+Outputs = Tensor | tuple[Tensor, Tensor]
+"""Embeddings (B, D), or probabilities and classes, (B, k) each; still on the teacher's device."""
 
 LEAST_COSINE = 0.9999
 STORED_BATCH = 4096
@@ -45,6 +48,7 @@ def embed_split(
     workers: int,
     precision: Precision = "fp32",
     view: View | None = None,
+    top_k: int | None = None,
 ) -> EmbeddingCache:
     """Return a cache with the embedding of every image, computing what is missing.
 
@@ -56,6 +60,7 @@ def embed_split(
         workers: processes that decode images; 0 decodes in this one.
         precision: of the teacher's arithmetic on CUDA; the CPU always computes in fp32.
         view: embed this view of the images, as the student will see it, in place of the fixed one.
+        top_k: store only so many of the largest probabilities of a teacher that gives class scores.
 
     Raises:
         DataError: an image cannot be read, stored embeddings lack some, or one is zero or not finite.
@@ -63,23 +68,29 @@ def embed_split(
     """
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     precision = precision if teacher.device.type == "cuda" else "fp32"
-    key = cache_key(teacher, precision, view)
+    key = cache_key(teacher, precision, view, top_k)
     writer = CacheWriter(folder, key, images, teacher.embedding_dim, rank, world)
     pending = writer.pending()
     if len(pending):
         label = f"embed {folder.name}" + (f", process {rank} of {world}" if world > 1 else "")
         with progress(label, len(pending), "images") as shown:
-            for batch in embed(teacher, images, pending, batch_size, workers, precision, view):
+            for batch in embed(teacher, images, pending, batch_size, workers, precision, view, top_k):
                 writer.add(*batch)
                 shown.advance(len(batch[0]))
     return writer.finish()
 
 
-def cache_key(teacher: Teacher, precision: Precision = "fp32", view: View | None = None) -> CacheKey:
+def cache_key(
+    teacher: Teacher, precision: Precision = "fp32", view: View | None = None, top_k: int | None = None
+) -> CacheKey:
     """Return what a teacher's embeddings depend on, beside the images."""
     identity = teacher.identity() | ({} if precision == "fp32" else {"precision": precision})
     preprocess = None if teacher.preprocess is None else teacher.preprocess.to_dict()
-    return CacheKey(identity, preprocess, "none" if view is None else view.identity())
+    seen = "none" if view is None else view.identity()
+    if top_k is None:
+        return CacheKey(identity, preprocess, seen)
+    output = TopKRows(top_k, teacher.embedding_dim).output()
+    return CacheKey(identity, preprocess, seen, output, normalised=False)
 
 
 def embed(
@@ -90,8 +101,11 @@ def embed(
     workers: int,
     precision: Precision = "fp32",
     view: View | None = None,
+    top_k: int | None = None,
 ) -> Iterator[Embedded]:
     """Yield the embeddings of the images at some positions, in order, in batches."""
+    if top_k is not None and not teacher.class_scores:
+        raise ValueError("only class scores have largest probabilities")
     if teacher.live:
         pinned = teacher.device.type == "cuda"
         assert teacher.preprocess is not None
@@ -99,7 +113,7 @@ def embed(
             batches = view_batches(view, indices, teacher.preprocess, batch_size)
         else:
             batches = read_batches(images, indices, teacher.preprocess, batch_size, workers, pinned)
-        yield from _live(teacher, batches, precision)
+        yield from _live(teacher, batches, precision, top_k)
         return
     chosen = images.subset(indices)
     read = teacher.stored_reader(chosen)
@@ -124,7 +138,8 @@ def verify_cache(
     stored = cache.rows(cache.find(images.subset(chosen)), raw=True).astype(np.float64)
     started = time.perf_counter()
     precision = cache.key.teacher.get("precision", "fp32")
-    blocks = [rows for _, rows, _ in embed(teacher, images, chosen, 32, 0, precision)]
+    found = embed(teacher, images, chosen, 32, 0, precision)
+    blocks = [rows for _, rows, _ in found if isinstance(rows, np.ndarray)]
     seconds = time.perf_counter() - started
     again = np.concatenate(blocks).astype(np.float64)
     norms, again_norms = np.linalg.norm(stored, axis=1), np.linalg.norm(again, axis=1)
@@ -150,15 +165,18 @@ def view_batches(view: View, indices: np.ndarray, wanted: Preprocess, batch_size
         yield ReadBatch(chosen, renormalise(torch.from_numpy(planes), view.preprocess, wanted), None, [])
 
 
-def _live(teacher: Teacher, batches: Iterator[ReadBatch], precision: Precision) -> Iterator[Embedded]:
+def _live(
+    teacher: Teacher, batches: Iterator[ReadBatch], precision: Precision, top_k: int | None
+) -> Iterator[Embedded]:
     """Run the teacher a batch ahead of what is fetched: an accelerator does not wait for the writer."""
-    waiting: tuple[np.ndarray, Tensor, list[str] | None] | None = None
+    waiting: tuple[np.ndarray, Outputs, list[str] | None] | None = None
     for batch in batches:
         with _autocast(teacher.device, precision):
-            embeddings = _encode(teacher, batch.image)
+            found = _encode(teacher, batch.image)
+        made = found if top_k is None else largest(found, top_k)
         if waiting is not None:
             yield _fetched(*waiting)
-        waiting = batch.indices, embeddings, batch.hashes
+        waiting = batch.indices, made, batch.hashes
     if waiting is not None:
         yield _fetched(*waiting)
 
@@ -174,8 +192,11 @@ def _encode(teacher: Teacher, image: Tensor) -> Tensor:
     return torch.cat([_encode(teacher, image[:half]), _encode(teacher, image[half:])])
 
 
-def _fetched(indices: np.ndarray, embeddings: Tensor, hashes: list[str] | None) -> Embedded:
-    return indices, embeddings.cpu().numpy(), hashes
+def _fetched(indices: np.ndarray, made: Outputs, hashes: list[str] | None) -> Embedded:
+    if isinstance(made, Tensor):
+        return indices, made.cpu().numpy(), hashes
+    values, ids = (part.cpu().numpy() for part in made)
+    return indices, TopK(values, ids), hashes
 
 
 def _autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:

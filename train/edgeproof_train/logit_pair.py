@@ -10,7 +10,7 @@ from torch import Tensor
 from edgeproof_configs.errors import UsageError
 from edgeproof_configs.schema import LossConfig
 from edgeproof_train.loss import Loss, LossContext
-from edgeproof_train.outputs import StepOutputs
+from edgeproof_train.outputs import ABSENT, StepOutputs
 
 SMALLEST_VARIANCE = 1e-24
 
@@ -45,9 +45,11 @@ def logits_of(name: str, outputs: StepOutputs) -> tuple[Tensor, Tensor]:
     """Return the student's and the teacher's class scores, both (B, K), the teacher's without gradient.
 
     Raises:
-        ValueError: their shapes differ.
+        ValueError: their shapes differ, or only the teacher's largest probabilities are there.
     """
     student, teacher = outputs.student.logits, outputs.teacher.logits
+    if teacher is ABSENT:
+        raise ValueError(f"{name}: the teacher's class scores are not there, or only the largest of them")
     if student.shape != teacher.shape:
         shapes = f"student {tuple(student.shape)} and teacher {tuple(teacher.shape)} differ"
         raise ValueError(f"{name}: {shapes}; both must score the same classes")

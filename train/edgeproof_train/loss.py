@@ -128,6 +128,15 @@ class Loss(nn.Module, ABC):
         del config
         return cls.needs
 
+    @classmethod
+    def why_not_top_k(cls, config: Any) -> str:
+        """Return why a loss with these settings cannot learn from a teacher's k largest probabilities alone.
+
+        Empty if it can: then it finds them as `outputs.teacher.top` where they are all that is stored.
+        """
+        del config
+        return "it looks at the teacher's scores of all classes"
+
     @abstractmethod
     def forward(self, outputs: StepOutputs) -> Tensor:
         """Return the loss of a batch, a float32 scalar, not yet weighted."""

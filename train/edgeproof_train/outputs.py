@@ -15,6 +15,34 @@ built, so none of them ever reads an absent one; that is why the fields below ar
 
 
 @dataclass(frozen=True)
+class TopProbabilities:
+    """The k largest of K class probabilities, at temperature 1; the other classes share the rest evenly.
+
+    Attributes:
+        values: (B, k), the largest first.
+        ids: int64 (B, k), their classes.
+        num_classes: K.
+    """
+
+    values: Tensor
+    ids: Tensor
+    num_classes: int
+
+    def rest(self) -> Tensor:
+        """Return the probability (B,) of each class that is not among the k; 0 if they are all classes."""
+        others = self.num_classes - self.values.shape[1]
+        return (1 - self.values.sum(dim=1)).clamp_min(0) / others if others else self.values.new_zeros(())
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> TopProbabilities:
+        """Return the same with `change` applied to both tensors."""
+        return TopProbabilities(change(self.values), change(self.ids), self.num_classes)
+
+
+NO_TOP = cast("TopProbabilities", None)
+"""Stands where a model gives all its class scores, or none."""
+
+
+@dataclass(frozen=True)
 class ModelOutputs:
     """The outputs of one model.
 
@@ -23,12 +51,15 @@ class ModelOutputs:
         logits: (B, K).
         features: by node name, (B, C, H, W).
         tokens: (B, N, D).
+        top: the largest class probabilities, of a teacher of which only those are stored; then its embedding
+            and logits are absent.
     """
 
     embedding: Tensor = ABSENT
     logits: Tensor = ABSENT
     features: dict[str, Tensor] = field(default_factory=dict)
     tokens: Tensor = ABSENT
+    top: TopProbabilities = NO_TOP
 
     def map(self, change: Callable[[Tensor], Tensor]) -> ModelOutputs:
         """Return the outputs with `change` applied to every tensor that is there."""
@@ -37,7 +68,8 @@ class ModelOutputs:
             return ABSENT if tensor is ABSENT else change(tensor)
 
         features = {node: change(tensor) for node, tensor in self.features.items()}
-        return ModelOutputs(one(self.embedding), one(self.logits), features, one(self.tokens))
+        top = NO_TOP if self.top is NO_TOP else self.top.map(change)
+        return ModelOutputs(one(self.embedding), one(self.logits), features, one(self.tokens), top)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from edgeproof_train.supervision import NotAsked
 from edgeproof_train.task import DistillTask
 from edgeproof_train.teacher import Teacher
 from edgeproof_train.text import TextBank, TextSpec, make_text_bank
+from edgeproof_train.verify_top_k import verify_top_k
 
 EMBED_BATCH = 64
 
@@ -64,14 +65,22 @@ def embed_stage(context: StageContext) -> StageOutcome:
         corrupt += [(split, path, reason) for path, reason in unreadable]
         counts[split] = len(images)
         if split == "train" and where == "views":
-            embed_views(data, images, folder)
+            checked |= embed_views(data, images, folder)
         if where == "none" or (split == "train" and where != "cache"):
             continue
         cache = embed_split(
-            data.teacher, images, folder / split, batch_size=EMBED_BATCH, workers=recipe.train.workers
+            data.teacher,
+            images,
+            folder / split,
+            batch_size=EMBED_BATCH,
+            workers=recipe.train.workers,
+            # Figures on val and test compare all class scores.
+            top_k=recipe.teacher.top_k if split == "train" else None,
         )
         if split == "val":
-            checked = verify_cache(cache, data.teacher, images)
+            checked |= verify_cache(cache, data.teacher, images)
+        elif cache.top_k is not None:
+            checked["top_k"] = verify_top_k(cache, data.teacher, images)
     data.write_corrupt(corrupt)
     metrics: dict[str, Any] = {"images": counts, "corrupt": len(corrupt), "cache": checked}
     metrics |= {"dim": data.teacher.embedding_dim, "logit_scale": data.teacher.logit_scale}
@@ -88,14 +97,28 @@ def embed_stage(context: StageContext) -> StageOutcome:
     return StageOutcome(outputs, metrics, summary)
 
 
-def embed_views(data: RunData, images: ImageSet, folder: Path) -> None:
-    """Store the teacher's outputs for each view of the training images that the recipe asks for."""
+def embed_views(data: RunData, images: ImageSet, folder: Path) -> dict[str, Any]:
+    """Store the teacher's outputs for each view of the training images that the recipe asks for.
+
+    Returns:
+        How well the first view agrees with the teacher, where only its largest probabilities are stored.
+    """
     train, count = data.recipe.train, data.recipe.teacher.stored_views or 0
-    preprocess = new_student(data).preprocess
+    preprocess, checked = new_student(data).preprocess, {}
     for number in range(count):
         view = View(images, preprocess, train.augment, number, train.workers)
-        place = folder / view_name(number)
-        embed_split(data.teacher, images, place, batch_size=EMBED_BATCH, workers=train.workers, view=view)
+        cache = embed_split(
+            data.teacher,
+            images,
+            folder / view_name(number),
+            batch_size=EMBED_BATCH,
+            workers=train.workers,
+            view=view,
+            top_k=data.recipe.teacher.top_k,
+        )
+        if not number and cache.top_k is not None:
+            checked["top_k"] = verify_top_k(cache, data.teacher, images, view)
+    return checked
 
 
 def text_banks(recipe: Recipe, teacher: Teacher, source: DataSource) -> dict[str, TextBank]:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from edgeproof_data.cache import EmbeddingCache
 from edgeproof_deploy.runtime.preprocess import Preprocess
-from edgeproof_train.outputs import ABSENT, ModelOutputs
+from edgeproof_train.outputs import ABSENT, ModelOutputs, TopProbabilities
 from edgeproof_train.taps import Taps
 from edgeproof_train.teacher import Teacher
 
@@ -66,10 +66,14 @@ class CachedSupervision:
         self.embedding_dim = self.caches[0].dim
 
     def __call__(self, batch: Batch) -> ModelOutputs:
-        """Return raw embeddings (B, D), float32."""
-        view = batch.get("view", 0)
-        rows = self.caches[view].rows(self.rows[view][batch["index"].cpu().numpy()], raw=True)
-        embedding = torch.from_numpy(rows).to(batch["image"].device)
+        """Return raw embeddings (B, D), float32; or the largest probabilities where only those are stored."""
+        view, device = batch.get("view", 0), batch["image"].device
+        cache, rows = self.caches[view], self.rows[view][batch["index"].cpu().numpy()]
+        if cache.top_k is not None:
+            found = cache.top(rows)
+            values, ids = (torch.from_numpy(part).to(device) for part in (found.probabilities, found.ids))
+            return ModelOutputs(top=TopProbabilities(values, ids, cache.dim))
+        embedding = torch.from_numpy(cache.rows(rows, raw=True)).to(device)
         return ModelOutputs(embedding, embedding if self.class_scores else ABSENT)
 
 

@@ -96,7 +96,7 @@ class Teacher(ABC):
             classes: of the data, in the order of their labels.
 
         Raises:
-            UsageError: it has no classifier, or one for other classes.
+            UsageError: it has no classifier, or one for other classes; or for fewer than `top_k`.
         """
         fix = "train a teacher on these classes, or leave out head: {kind: classifier}"
         if not self.num_classes:
@@ -115,6 +115,12 @@ class Teacher(ABC):
                 f"the teacher's classes are not those of the data: '{own}' stands where they have '{wanted}'",
                 where="teacher",
                 fix=fix,
+            )
+        if (self.config.top_k or 0) > self.num_classes:
+            raise UsageError(
+                f"the {self.config.top_k} largest of {self.num_classes} class probabilities",
+                where="teacher.top_k",
+                fix=f"set it to {self.num_classes} or less, or remove it to store all class scores",
             )
         self.class_scores = True
         self.embedding_dim = self.num_classes

@@ -11,7 +11,7 @@ from edgeproof_configs.registry import register
 from edgeproof_configs.schema import LossConfig
 from edgeproof_train.logit_pair import check_classes, logits_of
 from edgeproof_train.loss import Loss, LossContext, fp32_island
-from edgeproof_train.outputs import StepOutputs
+from edgeproof_train.outputs import NO_TOP, StepOutputs
 
 
 @register("loss")
@@ -33,8 +33,16 @@ class HardDistillation(Loss):
         super().__init__(config, context)
         check_classes(config.kind, context)
 
+    @classmethod
+    def why_not_top_k(cls, config: Any) -> str:
+        """Return nothing: the largest probability is among them."""
+        del config
+        return ""
+
     @fp32_island
     def forward(self, outputs: StepOutputs) -> Tensor:
         """Return the loss, at least 0."""
+        if outputs.teacher.top is not NO_TOP:
+            return F.cross_entropy(outputs.student.logits, outputs.teacher.top.ids[:, 0])
         student, teacher = logits_of(self.config.kind, outputs)
         return F.cross_entropy(student, teacher.argmax(dim=1))

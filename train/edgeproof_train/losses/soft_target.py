@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -11,7 +11,8 @@ from edgeproof_configs.registry import register
 from edgeproof_configs.schema import PositiveFloat
 from edgeproof_train.logit_pair import LogitPairConfig, LogitPairLoss
 from edgeproof_train.loss import fp32_island
-from edgeproof_train.outputs import StepOutputs
+from edgeproof_train.outputs import NO_TOP, StepOutputs
+from edgeproof_train.top_targets import kl_from_top
 
 
 @register("loss")
@@ -31,9 +32,18 @@ class SoftTarget(LogitPairLoss):
 
     needs: ClassVar[tuple[str, ...]] = ("student.logits", "teacher.logits")
 
+    @classmethod
+    def why_not_top_k(cls, config: Any) -> str:
+        """Return why not: an evenly spread rest is that of temperature 1 and of scores as they were."""
+        if config.temperature != 1:
+            return "it was taken at temperature 1 and cannot be softened afterwards: set temperature: 1"
+        return "standardised scores need all of them: remove standardise" if config.standardise else ""
+
     @fp32_island
     def forward(self, outputs: StepOutputs) -> Tensor:
         """Return the loss, at least 0."""
+        if outputs.teacher.top is not NO_TOP:
+            return kl_from_top(outputs.student.logits, outputs.teacher.top)
         student, teacher = self.scores(outputs)
         temperature = self.config.temperature
         student_log, teacher_log = (F.log_softmax(z / temperature, dim=1) for z in (student, teacher))
