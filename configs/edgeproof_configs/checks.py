@@ -90,6 +90,8 @@ def needs_of_labels(recipe: Recipe) -> Iterator[Finding]:
         return
     if recipe.baseline:
         yield ("baseline",), "normal training needs labels, and data.labels is 'none'"
+    if recipe.train.balance == "classes":
+        yield ("train", "balance"), "'classes' needs labels, and data.labels is 'none'"
     if recipe.train.select in ("top1", "mean_per_class"):
         yield ("train", "select"), f"'{recipe.train.select}' needs labels, and data.labels is 'none'"
     for index, loss in enumerate(recipe.losses):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from edgeproof_configs.registry import build, component_class
-from edgeproof_configs.schema import LossConfig, TrainConfig
+from edgeproof_configs.schema import BaselineConfig, LossConfig, TrainConfig
 from edgeproof_data.loader import TrainLoader
 from edgeproof_data.sets import ImageSet, SplitName
 from edgeproof_train.embeddings import embed_images, pooled_features
@@ -65,8 +65,7 @@ def train_on_labels(data: RunData) -> Trained:
     """Train the recipe's student on labels alone, with the recipe's loop and augmentation."""
     recipe = data.recipe
     assert recipe.baseline is not None
-    changes = {"epochs": recipe.baseline.epochs, "lr": recipe.baseline.lr or recipe.train.lr, "select": None}
-    config = TrainConfig.model_validate(recipe.train.model_dump() | changes)
+    config = baseline_config(recipe.train, recipe.baseline)
     images = data.split("train")
     seed_everything(config.seed)
     student = new_student(data)
@@ -75,6 +74,23 @@ def train_on_labels(data: RunData) -> Trained:
     task = DistillTask(student, losses, loss_context(data, student, ()))
     scored = evaluation if data.class_scores else classifier_evaluation
     return fit(data, "baseline", task, config, images, scored(data, "val", task))
+
+
+def baseline_config(train: TrainConfig, baseline: BaselineConfig) -> TrainConfig:
+    """Return the loop's settings for normal training: the recipe's, for another number of epochs.
+
+    A warm-up that does not fit into these takes half of them, and patience that could not end them is none.
+    """
+    epochs, warmup = baseline.epochs, train.warmup_epochs
+    evaluations = -(-epochs // train.eval_every)
+    changes = {
+        "epochs": epochs,
+        "lr": baseline.lr or train.lr,
+        "warmup_epochs": warmup if warmup < epochs else epochs / 2,
+        "patience": train.patience if (train.patience or 0) <= evaluations - 2 else None,
+        "select": None,
+    }
+    return TrainConfig.model_validate(train.model_dump() | changes)
 
 
 def fit(
