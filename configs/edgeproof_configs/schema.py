@@ -128,7 +128,13 @@ class MixConfig(Config):
 
 
 class TrainConfig(Config):
-    """The training loop."""
+    """The training loop.
+
+    `batch_size` is that of one process: an optimizer step sees `batch_size * accumulate` images of each. `lr`
+    is that of the step whatever its size; it is not scaled, so who changes the number of processes keeps
+    their product with `batch_size`, or sets another `lr`. Losses, and batch norms, see the images of their
+    own process; with `gather`, losses that compare the images of a batch see those of all processes.
+    """
 
     epochs: PositiveInt
     batch_size: PositiveInt = 64

@@ -40,7 +40,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(place)], check=True)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_case() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Return `run(script, *arguments, processes=1)`: run a script of this folder, or `torchrun` it."""
 

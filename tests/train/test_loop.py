@@ -10,7 +10,9 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from edgeproof_configs.errors import EdgeproofError, UsageError
+from edgeproof_train import loop
 from edgeproof_train.checkpoint import NEWEST, load_checkpoint
+from edgeproof_train.mixing import mixed
 from edgeproof_train.outputs import ModelOutputs
 from edgeproof_train.student import Student
 
@@ -96,6 +98,7 @@ def test_train__writes_tensorboard_events(case: Any, tmp_path: Path) -> None:
         {},
         {"ema": False, "optimizer": "sgd", "checkpoint_every_steps": 1},
         {"accumulate": 4, "checkpoint_every_steps": 1},
+        {"mix": {"mixup": 0.8, "cutmix": 1.0}},
         {"ema": 0.9, "checkpoint_every_steps": None, "channels_last": False, "precision": "bf16"},
     ],
 )
@@ -217,16 +220,34 @@ def test_train__accumulating_what_compares_a_batch_is_refused(case: Any, tmp_pat
         case.run(tmp_path, [{"kind": "relational"}], accumulate=2)
 
 
-@pytest.mark.integration
-def test_train__two_processes_are_one_with_a_larger_batch(case: Any, tmp_path: Path, run_case: Any) -> None:
-    settings = {"terms": case.TERMS, "model": PLAIN, "epochs": 2}
-    case.run(tmp_path / "one", batch_size=8, **settings)
-    run_case("training_case.py", str(tmp_path / "two"), settings | {"batch_size": 4}, processes=2)
-    one, two = (case.read_rows(tmp_path / name) for name in ("one", "two"))
-    assert [row["step"] for row in one] == [row["step"] for row in two] == [3, 6]
-    assert [row["loss"] for row in two] == pytest.approx([row["loss"] for row in one], rel=1e-5)
-    assert two[-1]["val"] == pytest.approx(one[-1]["val"], rel=1e-4)
-    assert (tmp_path / "two" / "model.safetensors").exists()
+def test_train__accumulating_class_scores_is_a_larger_batch(case: Any, tmp_path: Path) -> None:
+    terms = [{"kind": "cross_entropy"}, {"kind": "soft_target", "temperature": 2}]
+    settings = {"terms": terms, "model": PLAIN | {"class_scores": True}, "ema": False}
+    case.run(tmp_path / "large", batch_size=8, **settings)
+    case.run(tmp_path / "parts", batch_size=4, accumulate=2, **settings)
+    large, parts = (case.read_rows(tmp_path / name) for name in ("large", "parts"))
+    assert [row["step"] for row in large] == [row["step"] for row in parts]
+    for kind in ("cross_entropy", "soft_target"):
+        of_parts, of_large = ([row["losses"][kind]["raw"] for row in rows] for rows in (parts, large))
+        assert of_parts == pytest.approx(of_large, rel=1e-4)
+
+
+def test_train__two_passes_and_a_teacher_both_move_the_weights(case: Any, tmp_path: Path) -> None:
+    """R-Drop takes nothing from the teacher's term, and the teacher's term nothing from R-Drop."""
+    labels, taught, twice = ({"kind": kind} for kind in ("cross_entropy", "soft_target", "r_drop"))
+    cases = {
+        "taught": [labels, taught],
+        "twice": [labels, twice | {"weight": 8.0}],
+        "off": [labels, taught, twice | {"weight": 0.0}],
+        "both": [labels, taught, twice | {"weight": 8.0}],
+    }
+    model = {"model": "test_vit", "drop_rate": 0.5, "class_scores": True}
+    for name, terms in cases.items():
+        case.run(tmp_path / name, terms, model=model, epochs=4, ema=False)
+    head = {name: Student.load(tmp_path / name / "last").state_dict()["head.weight"] for name in cases}
+    assert all((head["both"] - head[name]).abs().max() > 0.01 for name in ("taught", "twice", "off"))
+    apart = {name: case.read_rows(tmp_path / name)[-1]["losses"]["r_drop"]["raw"] for name in ("off", "both")}
+    assert 0 < apart["both"] < apart["off"]
 
 
 def test_train__bf16_learns_like_fp32(case: Any, tmp_path: Path) -> None:
@@ -322,3 +343,18 @@ def test_train__on_a_gpu(precision: str, case: Any, tmp_path: Path) -> None:
     result = case.run(tmp_path, **settings)
     assert result.history[-1]["loss"] < result.history[0]["loss"]
     assert case.evaluate(Student.load(tmp_path)) == pytest.approx(result.best, abs=0.01)
+
+
+def test_train__dropout_and_mixing_draw_from_streams_of_their_own(
+    case: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds: list[tuple[int, int]] = []
+
+    def watched(batch: Any, config: Any, generator: torch.Generator) -> Any:
+        seeds.append((torch.initial_seed(), generator.initial_seed()))
+        return mixed(batch, config, generator)
+
+    monkeypatch.setattr(loop, "mixed", watched)
+    case.run(tmp_path, epochs=2, mix={"mixup": 0.8}, model=PLAIN)
+    assert len(seeds) == 12
+    assert len({seed for both in seeds for seed in both}) == 24

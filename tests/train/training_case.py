@@ -1,7 +1,7 @@
 """A training small enough for tests: 24 random images in memory, a teacher that is a fixed random map.
 
-`python training_case.py FOLDER SETTINGS-AS-JSON` trains in a process of its own, or in several under
-`torchrun`. Rows of figures go to FOLDER/rows.jsonl.
+`python training_case.py FOLDER CASES-AS-JSON` trains in a process of its own, or in several under `torchrun`.
+Cases are settings of `run` by name; rows of figures go to FOLDER/NAME/rows.jsonl.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from edgeproof_configs.registry import component_class
 from edgeproof_configs.schema import LossConfig, TrainConfig
 from edgeproof_data.loader import Batch
 from edgeproof_train.loop import TrainResult, train
-from edgeproof_train.loss import LossContext
+from edgeproof_train.loss import LossContext, nodes_of
 from edgeproof_train.outputs import ModelOutputs
 from edgeproof_train.student import Student
 from edgeproof_train.students.timm import TimmStudent
+from edgeproof_train.taps import node_shapes
 from edgeproof_train.task import DistillTask
 
-IMAGES, DIM, SIDE, CLASSES = 24, 8, 32, 3
+IMAGES, DIM, SIDE, CLASSES, MAP = 24, 8, 32, 3, 8
 TERMS: list[dict[str, Any]] = [
     {"kind": "cosine_embedding"},
     {"kind": "text_cross_entropy", "weight": 0.1, "logit_scale": 10, "learn_logit_scale": True},
@@ -58,15 +59,17 @@ class MemoryLoader:
 
 
 class MemorySupervision:
-    """The teacher's embeddings from memory."""
+    """The teacher's embeddings, which are its class scores too, and a map of it at the node `map`."""
 
     embedding_dim = DIM
 
     def __init__(self) -> None:
-        self.rows = tensors()[2]
+        images, _, self.rows = tensors()
+        self.maps = torch.nn.functional.avg_pool2d(images, MAP)
 
     def __call__(self, batch: Batch) -> ModelOutputs:
-        return ModelOutputs(embedding=self.rows[batch["index"]].to(batch["image"].device))
+        rows, maps = (all_of[batch["index"]].to(batch["image"].device) for all_of in (self.rows, self.maps))
+        return ModelOutputs(embedding=rows, logits=rows, features={"map": maps})
 
 
 def text() -> Tensor:
@@ -76,17 +79,32 @@ def text() -> Tensor:
 
 
 def make_task(
-    terms: Sequence[dict[str, Any]] = TERMS, model: str = "test_resnet", **kwargs: Any
+    terms: Sequence[dict[str, Any]] = TERMS,
+    model: str = "test_resnet",
+    class_scores: bool = False,
+    **kwargs: Any,
 ) -> DistillTask:
-    """Return a task with a seeded student that has dropout."""
+    """Return a task with a seeded student that has dropout, of embeddings or of the scores of DIM classes."""
     torch.manual_seed(1)
     config = TimmStudent.Config(model=model, image_size=SIDE, kwargs={"drop_rate": 0.2} | kwargs)
     configs: list[LossConfig] = []
-    for term in terms:
+    needs: dict[str, Sequence[str]] = {}
+    for number, term in enumerate(terms):
         component: Any = component_class("loss", term["kind"])
         configs.append(component.Config.model_validate(term))
-    context = LossContext(DIM, DIM, CLASSES, lambda spec: text(), torch.arange(CLASSES))
-    return DistillTask(TimmStudent(config, DIM), configs, context, MemorySupervision())
+        needs[str(number)] = component.needs_of(configs[-1])
+    student = TimmStudent(config, DIM)
+    student.classes = tuple(f"class {number}" for number in range(DIM)) if class_scores else ()
+    image = torch.zeros(1, 3, SIDE, SIDE)
+    context = LossContext(
+        *(DIM, DIM, DIM if class_scores else CLASSES),
+        None if class_scores else lambda spec: text(),
+        torch.arange(CLASSES),
+        class_scores,
+        student_features=node_shapes(student.module(), nodes_of(needs, "student"), image),
+        teacher_features={"map": (3, SIDE // MAP, SIDE // MAP)},
+    )
+    return DistillTask(student, configs, context, MemorySupervision())
 
 
 def evaluate(student: Student) -> dict[str, float]:
@@ -96,6 +114,15 @@ def evaluate(student: Student) -> dict[str, float]:
     with torch.no_grad():
         embedding = student(images.to(next(student.parameters()).device)).embedding.cpu()
     return {"cosine_mean": float(torch.cosine_similarity(embedding, teacher).mean())}
+
+
+def figures(student: Student) -> dict[str, float]:
+    """Return the mean cosine, and the share of images whose own class or word comes first."""
+    images, label, _ = tensors()
+    with torch.no_grad():
+        embedding = student(images).embedding
+    scores = embedding if student.classes else embedding @ text().T
+    return {**evaluate(student), "top1": float((scores.argmax(dim=1) == label).float().mean())}
 
 
 def run(
@@ -118,6 +145,7 @@ def run(
     rows = folder / "rows.jsonl"
     task = task or make_task(terms, **(model or {}))
     task.supervision = supervision or task.supervision
+    task.gather = config.gather
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
     def report(row: dict[str, Any]) -> None:
@@ -150,4 +178,5 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    run(Path(sys.argv[1]), **json.loads(sys.argv[2]))
+    for name, settings in json.loads(sys.argv[2]).items():
+        run(Path(sys.argv[1]) / name, score=figures, **settings)

@@ -27,7 +27,8 @@ class LabelLoss(Loss):
     `p` is the softmax of the student's class scores and `q` the target of `label_targets`. Because this is
     linear in `q`, an image that is `share` its own and the rest its partner costs `share` of the one label's
     loss plus the rest of the other's. Images without a label are left out of the mean; a batch with none
-    left gives 0 (with a zero gradient).
+    left gives 0 (with a zero gradient). Under several processes, and in accumulation, a batch is that of one
+    process and part, and the mean over batches is taken as it stands, however many labels each has.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("student.logits", "batch.label")

@@ -24,6 +24,10 @@ def mixed(batch: Batch, config: MixConfig, generator: torch.Generator) -> tuple[
     share holds for the whole batch, and teacher and student are meant to see the same mixed images
     (arXiv:2106.05237). The first image's partner is the last one; a loader has shuffled them.
 
+    Under several processes each one mixes among its own images, with draws of its own. A step then has as
+    many shares as there are processes, and is not to the number what one process with a batch as large does:
+    for that, every image would have to be sent to another process first.
+
     Args:
         batch: normalised images (B, 3, H, W) and labels, on their device.
         config: how to mix.
