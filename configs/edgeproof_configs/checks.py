@@ -143,6 +143,17 @@ def dropout_of_second_pass(recipe: Recipe) -> Iterator[Finding]:
             )
 
 
+def head_is_trained(recipe: Recipe) -> Iterator[Finding]:
+    """The student's head learns something: losses on maps alone end before it."""
+    kinds = {loss.kind for loss in recipe.losses}
+    needs = [need for loss in recipe.losses if loss.weight for need in needs_of(loss)]
+    if "simkd" not in kinds and not {"student.embedding", "student.logits"} & set(needs):
+        yield (
+            ("losses",),
+            f"{', '.join(sorted(kinds))} train the backbone only: add a loss on the student's output",
+        )
+
+
 def mixed_labels(recipe: Recipe) -> Iterator[Finding]:
     """A loss that takes one label an image is not used on mixed images."""
     if recipe.train.mix is None:
@@ -222,6 +233,7 @@ CHECKS: tuple[Callable[[Recipe], Iterator[Finding]], ...] = (
     class_scores,
     without_teacher,
     dropout_of_second_pass,
+    head_is_trained,
     mixed_labels,
     eased_in,
     weights_of_losses,

@@ -23,6 +23,7 @@ from edgeproof_train.loss import LossContext
 from edgeproof_train.losses.simkd import SimKD
 from edgeproof_train.metrics import classifier_metrics, zero_shot_metrics
 from edgeproof_train.run_data import RunData
+from edgeproof_train.simkd import check_reusable
 from edgeproof_train.student import Student
 from edgeproof_train.students.timm import DEFAULT_RIDGE, init_least_squares
 from edgeproof_train.supervision import CachedSupervision, LiveSupervision, Supervision
@@ -124,6 +125,8 @@ def fit(
         rewind=lambda step: context.run.rewind_metrics(stage, step),
         label=stage,
     )
+    if task.taps is not None:
+        task.taps.remove()
     best = {name: round(value, 6) for name, value in result.best.items()}
     shown = ", ".join(f"{name} {best[name]:.4f}" for name in ("top1", "cosine_mean") if name in best)
     names = ("model.safetensors", "config.json", LOSSES_FILE)
@@ -144,10 +147,16 @@ def reuse_teacher_head(data: RunData, task: DistillTask) -> None:
     for loss in task.losses.values():
         if not isinstance(loss, SimKD):
             continue
-        classifier = data.teacher.classifier()
+        teacher, pair = data.teacher, loss.pairs[0]
+        classifier = teacher.classifier()
         assert classifier is not None
+        assert teacher.preprocess is not None
+        side = teacher.preprocess.image_size
+        noise = torch.randn(1, 3, side, side, device=teacher.device)
+        network, scores = teacher.module(), teacher.encode_logits
+        check_reusable(network, pair.teacher, classifier, noise, loss.config.last_relu, scores)
         frozen = copy.deepcopy(classifier).requires_grad_(False).cpu()
-        student.reuse_head(loss.reused_head(frozen), loss.pairs[0].student)
+        student.reuse_head(loss.reused_head(frozen), pair.student)
 
 
 def seed_everything(seed: int) -> None:

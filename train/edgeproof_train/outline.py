@@ -15,6 +15,7 @@ from edgeproof_data.sets import SPLITS, DataSource
 from edgeproof_train.loss import LossContext, check_needs, nodes_of
 from edgeproof_train.student import Student
 from edgeproof_train.taps import node_shapes
+from edgeproof_train.task import loss_names
 
 OUTLINE_DIM = 512
 BYTES_PER_PARAMETER = {"sgd": 12, "adam": 16, "adamw": 16}
@@ -70,8 +71,10 @@ def outline(recipe: Recipe) -> Outline:
     teacher: Any = component_class("teacher", recipe.teacher.kind)
     dim = len(names) if head.class_scores else OUTLINE_DIM
     student = random_student(recipe, dim)
-    components: dict[str, Any] = {loss.kind: component_class("loss", loss.kind) for loss in recipe.losses}
-    needs = {loss.kind: components[loss.kind].needs_of(loss) for loss in recipe.losses}
+    needs: dict[str, tuple[str, ...]] = {}
+    for name, loss in zip(loss_names(recipe.losses), recipe.losses, strict=True):
+        component: Any = component_class("loss", loss.kind)
+        needs[name] = component.needs_of(loss)
     side = recipe.student.image_size
     context = LossContext(
         dim,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -81,7 +82,12 @@ class ReusedHead(nn.Module):
 
 
 def check_reusable(
-    network: nn.Module, node: str, classifier: nn.Linear, image: Tensor, last_relu: bool = True
+    network: nn.Module,
+    node: str,
+    classifier: nn.Linear,
+    image: Tensor,
+    last_relu: bool = True,
+    scores: Callable[[Tensor], Tensor] | None = None,
 ) -> None:
     """Refuse a teacher's node from which its classifier cannot give the teacher's own class scores.
 
@@ -89,11 +95,12 @@ def check_reusable(
     the mean, or another layer. A projector that ends in a ReLU cannot give a map with values below 0 either.
 
     Args:
-        network: the teacher's, from images to class scores.
+        network: the teacher's.
         node: whose map is the target.
         classifier: the teacher's.
         image: (1, 3, S, S) of noise, on the network's device.
         last_relu: how the projector ends.
+        scores: from images to the teacher's class scores, by way of the network; the network itself if None.
 
     Raises:
         UsageError: the scores differ by more than a thousandth of the largest, or the signs cannot be met.
@@ -103,7 +110,7 @@ def check_reusable(
     taps = Taps(network, [node])
     try:
         with torch.no_grad(), in_eval_mode(network):
-            own = network(image)
+            own = (scores or network)(image)
             target = taps.taken()[node]
             ours = classifier(target.mean(dim=(2, 3)))
     finally:
