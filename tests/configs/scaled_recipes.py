@@ -118,7 +118,7 @@ class Scaled:
 def small_student(given: dict[str, Any]) -> dict[str, Any]:
     """Return a student of the same family that learns in a second."""
     model, arguments = SMALL.get(given["model"], (given["model"], {}))
-    side = 64 if model.startswith(("mobilenet", "ghostnet", "resnet10t")) else 32
+    side = 48 if model.startswith(("mobilenet", "ghostnet", "resnet10t")) else 32
     small = {"model": model, "image_size": side, "kwargs": {**given.get("kwargs", {}), **arguments}}
     if given.get("head_init") == "least_squares":
         small["head_init"] = "least_squares"
