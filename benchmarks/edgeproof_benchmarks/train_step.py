@@ -114,9 +114,9 @@ def trainer(task: DistillTask, config: TrainConfig, device: str) -> Callable[[It
     def train(batches: Iterable[Batch]) -> None:
         for step, batch in enumerate(batches):
             moved: Batch = {
+                **batch,
                 "image": batch["image"].to(device, memory_format=torch.channels_last, non_blocking=True),
                 "label": batch["label"].to(device),
-                "index": batch["index"],
             }
             task.total(task(moved, step)).backward()
             torch.nn.utils.clip_grad_norm_(parameters, config.clip_grad_norm or 1.0)
