@@ -83,7 +83,7 @@ def _teacher(recipe: str, overrides: list[str], run: Path | None, device: str | 
     folder = RunDir(run or Path("runs") / loaded.name).stage("teacher")
     with redirect_stdout(sys.stderr):
         chosen = choose_device(device)
-    return build("teacher", loaded.teacher, TeacherPlaces(root, folder, chosen))
+    return build("teacher", loaded.teacher, TeacherPlaces(root, folder, chosen)).lead
 
 
 def _embed(texts: list[list[str]], teacher: Any) -> np.ndarray:

@@ -17,8 +17,8 @@ from edgeproof_configs.wording import Finding
 def stored_views(recipe: Recipe) -> Iterator[Finding]:
     """`teacher.view` fits what the student will see."""
     augmented = recipe.train.augment.active
-    teacher = component_class("teacher", recipe.teacher.kind)
-    live = getattr(teacher, "live", True)
+    teacher: Any = component_class("teacher", recipe.teacher.kind)
+    live = teacher.is_live(recipe.teacher)
     if getattr(teacher, "absent", False):
         return
     if recipe.teacher.view == "assume_invariant" and (in_class_scores(recipe) or needs_maps(recipe)):
@@ -106,6 +106,8 @@ def class_scores(recipe: Recipe) -> Iterator[Finding]:
             yield ("head",), "a classifier scores the classes of the data, and data.labels is 'none'"
         if getattr(recipe.student, "head_init", "random") == "least_squares":
             yield ("student", "head_init"), "'least_squares' fits embeddings, not class scores"
+        if getattr(recipe.teacher, "space", "first") != "first":
+            yield ("teacher", "space"), "has no effect on class scores, which all members share: remove it"
         return
     if getattr(component_class("teacher", recipe.teacher.kind), "absent", False):
         yield ("teacher",), "without a teacher only class scores can be learnt: set head: {kind: classifier}"

@@ -22,8 +22,8 @@ from edgeproof_configs.recipe_files import (
     source_digest,
 )
 from edgeproof_configs.registry import discover
-from edgeproof_configs.schema import SLOTS, Plain, Recipe
-from edgeproof_configs.wording import Finding, explain, got, missing_key, unknown_key
+from edgeproof_configs.schema import SLOTS, Components, Plain, Recipe
+from edgeproof_configs.wording import Finding, explain, got, missing_key, models_in, unknown_key
 from edgeproof_configs.yaml_source import KeyPath, YamlDocument, dotted, entry, holds, parse_yaml
 
 __all__ = ["LoadedRecipe", "load_recipe", "recipe_names", "recipe_path", "source_digest"]
@@ -199,7 +199,35 @@ def _component(group: str, value: Any, default_kind: Any) -> tuple[Any, list[Fin
         hint = did_you_mean(kind, list(known)) if isinstance(kind, str) else ""
         return None, [(("kind",), f"expected {allowed}, got {got(kind)}{'.' if hint else ''}{hint}")]
     config_class: Any = known[kind].__dict__["Config"]
-    return _section(config_class, {"kind": kind, **value}, config_class)
+    return _with_components(config_class, {"kind": kind, **value})
+
+
+def _with_components(config_class: type[BaseModel], plain: Plain) -> tuple[Any, list[Finding]]:
+    """Validate a component, and each component in one of its lists with the config of its own kind."""
+    inner: dict[str, Any] = {}
+    findings: list[Finding] = []
+    outside = dict(plain)
+    for key, field in config_class.model_fields.items():
+        group = next((mark.group for mark in field.metadata if isinstance(mark, Components)), None)
+        if group is None or key not in plain:
+            continue
+        inner[key], found = _components(group, plain[key])
+        findings += [((key, *path), message) for path, message in found]
+        if inner[key]:
+            base = next(models_in(field.annotation))
+            # What is wrong inside is told already, and must not hide what the list as a whole lacks.
+            outside[key] = [{"kind": "?"} if one is None else _told_to(base, one) for one in inner[key]]
+    refused = {path[0] for path, _ in findings}
+    config, found = _section(config_class, outside, config_class)
+    findings += [(path, message) for path, message in found if not path or path[0] not in refused]
+    if findings:
+        return None, findings
+    return config.model_copy(update={key: tuple(items) for key, items in inner.items()}), []
+
+
+def _told_to(base: type[BaseModel], config: BaseModel) -> Plain:
+    """Return those settings of a component that its base class has."""
+    return config.model_dump(mode="json", include=set(base.model_fields))
 
 
 class _Places:

@@ -6,6 +6,7 @@ bases below; what every recipe has in common stands here.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
@@ -15,6 +16,17 @@ class Config(BaseModel):
     """Base of every part of a recipe: frozen, and a key that is not declared is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
+
+
+@dataclass(frozen=True)
+class Components:
+    """Marks a list in a component's config that holds components too, each told apart by its own `kind`.
+
+    `members: Annotated[tuple[SerializeAsAny[TeacherConfig], ...], Components("teacher")]`. What the config
+    itself checks may look at those settings of an entry that its base class has.
+    """
+
+    group: str
 
 
 Fraction = Annotated[float, Field(ge=0, le=1)]

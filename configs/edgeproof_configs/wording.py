@@ -188,21 +188,22 @@ def _model_at(model: type[BaseModel] | None, path: KeyPath) -> type[BaseModel] |
     for key in path:
         if isinstance(key, str):
             field = _fields(model).get(key)
-            model = next(_models_in(field.annotation), None) if field else None
+            model = next(models_in(field.annotation), None) if field else None
     return model
 
 
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the models that an annotation names, the outermost first."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for part in get_args(annotation):
-        yield from _models_in(part)
+        yield from models_in(part)
 
 
 def _describe(annotation: Any) -> str:
     """Return in words what a field holds."""
-    if next(_models_in(annotation), None):
-        return "a mapping" if get_origin(annotation) is not list else "a list of mappings"
+    if next(models_in(annotation), None):
+        return "a list of mappings" if get_origin(annotation) in (list, tuple) else "a mapping"
     if get_origin(annotation) is Literal:
         return "one of " + ", ".join(got(value) for value in get_args(annotation))
     simple = _TYPES.get(get_origin(annotation) or annotation)

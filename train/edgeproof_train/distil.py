@@ -166,8 +166,9 @@ def seed_everything(seed: int) -> None:
 
 
 def new_student(data: RunData) -> Student:
-    """Return the recipe's student with its start weights and a head as wide as the teacher's embedding."""
-    student: Student = build("student", data.recipe.student, data.teacher.embedding_dim, data.source.root)
+    """Return the recipe's student with its start weights and a head as wide as its teacher's embedding."""
+    dim = data.teacher.lead.embedding_dim
+    student: Student = build("student", data.recipe.student, dim, data.source.root)
     student.classes = data.source.class_names if data.class_scores else ()
     return student
 
@@ -177,7 +178,8 @@ def start_from_least_squares(data: RunData, student: Student, images: ImageSet) 
     config: Any = data.recipe.student
     features = pooled_features(student, images, workers=data.recipe.train.workers, device=data.context.device)
     cache = data.cache("train")
-    init_least_squares(student, features, cache.rows(cache.find(images)), config.ridge or DEFAULT_RIDGE)
+    rows = cache.rows(cache.find(images))[:, : student.embedding_dim]
+    init_least_squares(student, features, rows, config.ridge or DEFAULT_RIDGE)
 
 
 def supervision(data: RunData, student: Student, images: ImageSet) -> Supervision | None:
@@ -219,6 +221,8 @@ def loss_context(data: RunData, student: Student, losses: Sequence[LossConfig] |
         student_features=shapes,
         teacher_features=teacher_shapes,
         teacher_head=teacher.classifier(),
+        parts=teacher.parts,
+        part_weights=teacher.part_weights,
     )
 
 

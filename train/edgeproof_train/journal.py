@@ -199,6 +199,7 @@ def scalars(row: Row) -> list[tuple[str, float]]:
     found = [(f"{group}/{key}", row[key]) for key in plain if key in row]
     for name, loss in row["losses"].items():
         found += [(f"{group}_raw/{name}", loss["raw"]), (f"{group}_weighted/{name}", loss["weighted"])]
+        found += [(f"{group}_parts/{name}_{part}", value) for part, value in loss.get("parts", {}).items()]
     return found + [(f"val/{name}", value) for name, value in row.get("val", {}).items()]
 
 

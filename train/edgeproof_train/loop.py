@@ -271,6 +271,8 @@ class Training:
     def _close_epoch(self) -> None:
         """Evaluate where it is due, keep the best, report, and save where to go on."""
         row = self.journal.close_epoch(self.at.epoch + 1, self.at.step, self._learning_rate())
+        for name, figures in self.task.epoch_figures().items():
+            row["losses"][name]["parts"] = figures
         self.at.epoch, self.at.batch = self.at.epoch + 1, 0
         if self.at.epoch % self.config.eval_every == 0 or self.at.epoch == self.config.epochs:
             figures = self.keeper.evaluate(self.at)

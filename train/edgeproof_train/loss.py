@@ -38,6 +38,7 @@ class LossContext:
         teacher_features: likewise of the teacher.
         teacher_head: the teacher's own linear classifier on its embedding, frozen; None where it has none.
         parts: width of each teacher's part where several teachers' embeddings stand side by side.
+        part_weights: how much each of those teachers counts, with a sum of 1.
     """
 
     student_dim: int
@@ -50,6 +51,7 @@ class LossContext:
     teacher_features: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     teacher_head: nn.Linear | None = None
     parts: tuple[int, ...] = ()
+    part_weights: tuple[float, ...] = ()
 
     def supplies(self) -> set[str]:
         """Return the names of all needs that can be met."""
@@ -137,6 +139,10 @@ class Loss(nn.Module, ABC):
         del config
         return "it looks at the teacher's scores of all classes"
 
+    def epoch_figures(self) -> dict[str, float]:
+        """Return what else is to be written down about the batches since it was last asked; forget them."""
+        return {}
+
     @abstractmethod
     def forward(self, outputs: StepOutputs) -> Tensor:
         """Return the loss of a batch, a float32 scalar, not yet weighted."""
@@ -202,11 +208,14 @@ def check_widths(name: str, context: LossContext) -> None:
         UsageError: the widths differ.
     """
     if context.student_dim != context.teacher_dim:
+        fix = f"give the student a head of {context.teacher_dim} outputs: its head is the projector"
+        if context.parts:
+            fix = "use multi_teacher, which maps the student to each teacher, or set teacher.space: all"
         raise UsageError(
             f"{name}: the student's embedding is (B, {context.student_dim}),"
             f" the teacher's (B, {context.teacher_dim})",
             where="losses",
-            fix=f"give the student a head of {context.teacher_dim} outputs: its head is the projector",
+            fix=fix,
         )
 
 

@@ -131,13 +131,15 @@ class RunData:
     def teacher_rows(self, name: SplitName, images: ImageSet) -> np.ndarray:
         """Return the teacher's embeddings (N, D), float32, not normalised, in the order of the images.
 
+        Of several teachers it is the part of the one in whose space the student lives.
+
         Raises:
             ValueError: there is no teacher.
         """
         if not self.has_teacher:
             raise ValueError("there is no teacher")
         cache = self.cache(name)
-        return cache.rows(cache.find(images), raw=True)
+        return cache.rows(cache.find(images), raw=True)[:, : cache.key.teacher.get("lead_dim")]
 
     def words(self, spec: TextSpec | None = None) -> TextBank:
         """Return the text embeddings of a loss's own words, or of the head's.

@@ -140,8 +140,8 @@ def check_losses(data: RunData) -> None:
     Raises:
         UsageError: a need is not met, a node does not exist, or shapes do not fit.
     """
-    student = random_student(data.recipe, data.teacher.embedding_dim)
-    asked = NotAsked(student.embedding_dim) if data.has_teacher else None
+    student = random_student(data.recipe, data.teacher.lead.embedding_dim)
+    asked = NotAsked(data.teacher.embedding_dim) if data.has_teacher else None
     DistillTask(student, data.recipe.losses, loss_context(data, student), asked)
 
 

@@ -125,6 +125,11 @@ class DistillTask(nn.Module):
         """Return the names of losses that compare the images of a batch with each other."""
         return [name for name, loss in self.losses.items() if cast("Loss", loss).depends_on_batch]
 
+    def epoch_figures(self) -> dict[str, dict[str, float]]:
+        """Return what losses tell beside their value, by name, about the batches since it was last asked."""
+        told = {name: cast("Loss", loss).epoch_figures() for name, loss in self.losses.items()}
+        return {name: figures for name, figures in told.items() if figures}
+
     def loss_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield the named trainable parts of the losses."""
         return self.losses.named_parameters(prefix="losses")

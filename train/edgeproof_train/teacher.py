@@ -59,10 +59,12 @@ class Teacher(ABC):
         class_scores: whether what it hands out as embeddings are the scores of its classifier.
         logit_scale: what cosines are multiplied by before a softmax (CLIP's exp(log-scale)).
         preprocess: from photo to this teacher's input, with its own size, mean, std; None if not live.
+        parts: widths of several teachers' embeddings that stand side by side in its own; otherwise empty.
+        part_weights: how much each of these counts, with a sum of 1.
     """
 
     Config: ClassVar[type[TeacherConfig]]
-    live: ClassVar[bool] = True
+    live: bool = True
     absent: ClassVar[bool] = False
     has_text: bool = False
     embedding_dim: int
@@ -71,12 +73,28 @@ class Teacher(ABC):
     class_scores: bool = False
     logit_scale: float = 100.0
     preprocess: Preprocess | None = None
+    parts: tuple[int, ...] = ()
+    part_weights: tuple[float, ...] = ()
 
     def __init__(self, config: Any, places: TeacherPlaces):
         self.config = config
         self.places = places
         self.device = device_of(places.device)
         self._known_identity: dict[str, Any] | None = None
+
+    @classmethod
+    def is_live(cls, config: Any) -> bool:
+        """Return whether a teacher with these settings can look at new images."""
+        del config
+        return cls.live
+
+    @property
+    def lead(self) -> Teacher:
+        """Whose space the student lives in, and whose words it is asked for: this teacher's own.
+
+        Of several teachers it may be the first one; its embedding then is the first part of theirs.
+        """
+        return self
 
     def identity(self) -> dict[str, Any]:
         """Return what this teacher is, as plain data with the sha256 of its weights: a cache's key."""

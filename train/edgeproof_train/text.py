@@ -118,7 +118,7 @@ def make_text_bank(spec: TextSpec, teacher: Teacher, source: DataSource) -> Text
         DataError: labels are missing, repeated, or not as many as the file's rows; or the widths of text and
             image embeddings differ.
     """
-    names = label_names(spec, source)
+    teacher, names = teacher.lead, label_names(spec, source)
     place = spec.labels or "class names of the data"
     if spec.text_embeddings is not None:
         matrix, prompts, made_from = _stored_rows(spec.text_embeddings, names, teacher, source.root)

@@ -19,7 +19,7 @@ class NoTeacher(Teacher):
 
         kind: Literal["none"] = "none"
 
-    live: ClassVar[bool] = False
+    live = False
     absent: ClassVar[bool] = True
 
     def __init__(self, config: Config, places: TeacherPlaces):
