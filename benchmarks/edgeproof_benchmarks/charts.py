@@ -160,9 +160,10 @@ def label_beside(words: str, x: float, y: float, frame: Frame, taken: list[Box])
     places = [(x + 11, y + 4), (x - 11 - width, y + 4)]
     for step in range(1, 8):
         places += [
-            (x + 11, y + 4 + 14 * step),
-            (x + 11, y + 4 - 14 * step),
-            (x - 11 - width, y + 4 + 14 * step),
+            (x + 11, y + 4 + 16 * step),
+            (x + 11, y + 4 - 16 * step),
+            (x - 11 - width, y + 4 + 16 * step),
+            (x - 11 - width, y + 4 - 16 * step),
         ]
     boxes = [(left, base - FONT_SIZE, left + width, base + 3) for left, base in places]
     free = [

@@ -6,16 +6,18 @@ from importlib.resources import files
 
 from edgeproof_benchmarks.markup import Html, tag
 from edgeproof_benchmarks.report_data import ReportData
+from edgeproof_benchmarks.sections.calibration import calibration
 from edgeproof_benchmarks.sections.classes import classes
 from edgeproof_benchmarks.sections.examples import examples
 from edgeproof_benchmarks.sections.forms import forms
 from edgeproof_benchmarks.sections.learning import learning
 from edgeproof_benchmarks.sections.parity import parity
 from edgeproof_benchmarks.sections.provenance import provenance
+from edgeproof_benchmarks.sections.space import space
 from edgeproof_benchmarks.sections.speed import speed
 from edgeproof_benchmarks.sections.summary import summary
 
-SECTIONS = (summary, forms, speed, parity, examples, classes, learning, provenance)
+SECTIONS = (summary, forms, speed, parity, examples, classes, calibration, space, learning, provenance)
 
 
 def render_report(data: ReportData) -> str:

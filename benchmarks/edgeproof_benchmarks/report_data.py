@@ -1,11 +1,9 @@
 """What the report shows, and how it is read from a run directory.
 
 The report is a view of files that other stages write. Beside `result.json` (its rows are `FormRow`) and
-`metrics.jsonl` it reads two files of the verify stage, both optional:
+`metrics.jsonl` it reads files of the verify stage, all optional: those of `answer_data`, that of
+`example_data`, and
 
-`verify/examples.json`: a list of
-    {"path": relative path, "thumbnail": base64 of a small JPEG, "true": label or null,
-     "top": [[label, probability], ...], "seen": whether the true class was trained on}
 `verify/confusion.json`:
     {"labels": [...], "matrix": [[count]] with a row for each true and a column for each predicted label,
      "unseen": [labels held out of training], "form": name of the form that answered}
@@ -13,8 +11,6 @@ The report is a view of files that other stages write. Beside `result.json` (its
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +18,15 @@ from typing import Any
 
 import numpy as np
 
+from edgeproof_benchmarks.answer_data import (
+    Calibration,
+    ClassRow,
+    Space,
+    read_calibration,
+    read_classes,
+    read_space,
+)
+from edgeproof_benchmarks.example_data import Example, read_example
 from edgeproof_benchmarks.formats import ENGINE_NAMES, known
 from edgeproof_configs.errors import EdgeproofError
 from edgeproof_configs.files import read_json
@@ -140,22 +145,6 @@ class Confusion:
 
 
 @dataclass(frozen=True)
-class Example:
-    """A test image and what the shipped form says about it."""
-
-    path: str
-    thumbnail: bytes
-    true: str | None
-    top: tuple[tuple[str, float], ...]
-    seen: bool = True
-
-    @property
-    def right(self) -> bool | None:
-        """Whether the first answer is the true label; None where the image has no label."""
-        return None if self.true is None or not self.top else self.top[0][0] == self.true
-
-
-@dataclass(frozen=True)
 class ReportData:
     """Everything on the page."""
 
@@ -175,6 +164,9 @@ class ReportData:
     metrics: tuple[Mapping[str, Any], ...] = ()
     confusion: Confusion | None = None
     examples: tuple[Example, ...] = ()
+    classes: tuple[ClassRow, ...] = ()
+    calibration: Calibration | None = None
+    space: Space | None = None
 
     @property
     def teacher(self) -> FormRow | None:
@@ -204,6 +196,10 @@ def report_data(
     metrics: Sequence[Mapping[str, Any]] = (),
     confusion: Mapping[str, Any] | None = None,
     examples: Sequence[Mapping[str, Any]] = (),
+    *,
+    per_class: Mapping[str, Any] | None = None,
+    calibration: Mapping[str, Any] | None = None,
+    embedding: Mapping[str, Any] | None = None,
 ) -> ReportData:
     """Build the page's data from the plain contents of the files.
 
@@ -237,6 +233,9 @@ def report_data(
         metrics=tuple(metrics),
         confusion=read_confusion(confusion) if confusion else None,
         examples=tuple(read_example(example) for example in examples),
+        classes=read_classes(per_class) if per_class else (),
+        calibration=read_calibration(calibration) if calibration else None,
+        space=read_space(embedding) if embedding else None,
     )
 
 
@@ -260,20 +259,6 @@ def read_confusion(plain: Mapping[str, Any]) -> Confusion:
     return Confusion(labels, matrix, frozenset(plain.get("unseen") or ()), plain.get("form") or "")
 
 
-def read_example(plain: Mapping[str, Any]) -> Example:
-    """Read one example.
-
-    Raises:
-        EdgeproofError: the thumbnail is not base64.
-    """
-    try:
-        thumbnail = base64.b64decode(plain["thumbnail"], validate=True)
-    except binascii.Error as error:
-        raise EdgeproofError(f"the thumbnail of {plain['path']} is not base64: {error}") from error
-    top = tuple((str(label), float(probability)) for label, probability in plain["top"])
-    return Example(str(plain["path"]), thumbnail, plain.get("true"), top, bool(plain.get("seen", True)))
-
-
 def load_report_data(run: Path) -> ReportData:
     """Read what the report shows from a run directory.
 
@@ -285,10 +270,7 @@ def load_report_data(run: Path) -> ReportData:
         raise EdgeproofError(
             "this run has no result.json yet", where=run, fix="run the stages verify and bench first"
         )
-    confusion, examples = run / "verify" / "confusion.json", run / "verify" / "examples.json"
-    return report_data(
-        read_json(result),
-        RunDir(run).metrics(),
-        read_json(confusion) if confusion.exists() else None,
-        read_json(examples) if examples.exists() else (),
-    )
+    names = ("confusion", "examples", "per_class", "calibration", "embedding")
+    files = {name: run / "verify" / f"{name}.json" for name in names}
+    found = {name: read_json(file) for name, file in files.items() if file.exists()}
+    return report_data(read_json(result), RunDir(run).metrics(), **found)

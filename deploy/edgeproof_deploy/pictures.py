@@ -1,89 +1,120 @@
-"""What the report shows of the verification: the confusion counts and some test images with their answers."""
+"""What the report shows of the verification: classes, calibration, examples, the space of the embeddings."""
 
 from __future__ import annotations
 
-import base64
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgeproof_configs.files import write_json
-from edgeproof_deploy.runtime.preprocess import open_image
+from edgeproof_deploy.answers import Answers, spread
+from edgeproof_deploy.examples import examples
+from edgeproof_deploy.reliability import reliability
 from edgeproof_deploy.verify import Verification
+from edgeproof_train.knn import NEIGHBOURS, knn_metrics
 from edgeproof_train.metrics import confusion
 from edgeproof_train.run_data import RunData
 
-THUMBNAIL_PIXELS = 96
-RIGHT, WRONG = 12, 12
-TOP = 3
+MOST_NEIGHBOURS = 5000
+"""Images that are compared with one another; more would take minutes."""
+MOST_CONFUSED = 2000
+"""Labels that are counted against one another: their matrix has the square of it as numbers."""
+BLOCK = 1 << 22
+"""Probabilities that are held at once."""
 
 
 def write_pictures(data: RunData, found: Verification, folder: Path) -> list[Path]:
-    """Write `examples.json` and, where images have labels, `confusion.json`; return what was written."""
-    vocabulary = found.vocabulary
-    predicted = vocabulary.scores(found.embeddings).argmax(axis=1)
-    labelled = vocabulary.labels >= 0
-    written = [folder / "examples.json"]
-    chosen = choose(predicted == vocabulary.labels, labelled)
-    write_json(written[0], [example(data, found, int(i)) for i in chosen])
-    if labelled.any():
-        counts = confusion(vocabulary.labels[labelled], predicted[labelled], len(vocabulary.names))
-        present = np.flatnonzero(counts.sum(axis=0) + counts.sum(axis=1))
-        written.append(folder / "confusion.json")
-        write_json(
-            written[1],
-            {
-                "labels": [vocabulary.names[i] for i in present],
-                "matrix": counts[np.ix_(present, present)].tolist(),
-                "unseen": list(vocabulary.unseen),
-                "form": found.shipped,
-            },
-        )
+    """Write what the report draws, each file where there is something to draw, and return what was written.
+
+    `examples.json` always; `confusion.json`, `per_class.json` and `calibration.json` where images have
+    labels, the first of them up to `MOST_CONFUSED`; `embedding.json` where there are directions to draw.
+    """
+    answers = Answers(data, found)
+    contents: dict[str, Any] = {"examples": examples(answers)}
+    if len(answers.labelled):
+        contents["confusion"] = confusion_counts(answers)
+        contents["per_class"] = per_class(answers)
+        contents["calibration"] = calibration(answers)
+    contents["embedding"] = embedding_space(answers)
+    written = []
+    for name, content in contents.items():
+        if content is not None:
+            written.append(folder / f"{name}.json")
+            write_json(written[-1], content)
     return written
 
 
-def choose(right: np.ndarray, labelled: np.ndarray) -> np.ndarray:
-    """Return positions of examples, spread over the set: right and wrong ones, or any if unlabelled."""
-    if not labelled.any():
-        return spread(np.arange(len(right)), RIGHT + WRONG)
-    wrong = spread(np.flatnonzero(labelled & ~right), WRONG)
-    return np.sort(np.concatenate([wrong, spread(np.flatnonzero(labelled & right), RIGHT)]))
-
-
-def spread(positions: np.ndarray, count: int) -> np.ndarray:
-    """Return at most `count` of the positions, evenly spread."""
-    if len(positions) <= count:
-        return positions
-    return positions[np.linspace(0, len(positions) - 1, count).astype(int)]
-
-
-def example(data: RunData, found: Verification, index: int) -> dict[str, Any]:
-    """Return one test image with its best labels and their probabilities."""
-    vocabulary = found.vocabulary
-    logits = found.embeddings[index].astype(np.float64)
-    if vocabulary.text is not None:
-        cosines = vocabulary.scores(found.embeddings[index : index + 1])[0]
-        logits = cosines * data.context.metrics("embed")["logit_scale"]
-    shares = np.exp(logits - logits.max())
-    shares /= shares.sum()
-    best = np.argsort(-shares, kind="stable")[:TOP]
-    label = int(vocabulary.labels[index])
-    true = vocabulary.names[label] if label >= 0 else None
+def confusion_counts(answers: Answers) -> dict[str, Any] | None:
+    """Return the counts of true against predicted labels; None where very many labels occur."""
+    vocabulary, at = answers.vocabulary, answers.labelled
+    true, predicted = vocabulary.labels[at], answers.predicted[at]
+    present = np.unique(np.concatenate([true, predicted]))
+    if len(present) > MOST_CONFUSED:
+        return None
+    places = np.searchsorted(present, true), np.searchsorted(present, predicted)
     return {
-        "path": vocabulary.paths[index],
-        "thumbnail": thumbnail(data.source.split("test").root / vocabulary.paths[index]),
-        "true": true,
-        "top": [[vocabulary.names[i], round(float(shares[i]), 4)] for i in best],
-        "seen": true not in vocabulary.unseen,
+        "labels": [vocabulary.names[i] for i in present],
+        "matrix": confusion(*places, len(present)).tolist(),
+        "unseen": list(vocabulary.unseen),
+        "form": answers.found.shipped,
     }
 
 
-def thumbnail(file: Path) -> str:
-    """Return a small JPEG of an image in base64."""
-    image = open_image(file)
-    image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=85)
-    return base64.b64encode(buffer.getvalue()).decode()
+def per_class(answers: Answers) -> dict[str, Any]:
+    """Return precision, recall and F1 of each class that has images."""
+    from edgeproof_deploy.class_figures import class_figures
+
+    vocabulary, at = answers.vocabulary, answers.labelled
+    true, predicted = vocabulary.labels[at], answers.predicted[at]
+    classes = class_figures(true, predicted, vocabulary.names, vocabulary.unseen)
+    return {"form": answers.found.shipped, "classes": classes}
+
+
+def calibration(answers: Answers) -> dict[str, Any]:
+    """Return how far the probabilities of the first answers can be believed, no temperature applied."""
+    at = answers.labelled
+    step = max(BLOCK // len(answers.vocabulary.names), 1)
+    blocks = [at[start : start + step] for start in range(0, len(at), step)]
+    confidence = np.concatenate([answers.probabilities(block).max(axis=1) for block in blocks])
+    right = answers.predicted[at] == answers.vocabulary.labels[at]
+    return {"form": answers.found.shipped, **reliability(confidence, right)}
+
+
+def nearest_neighbours(answers: Answers) -> dict[str, Any] | None:
+    """Return how often an image's nearest neighbours among the other test images are of its class.
+
+    Images without a direction are left out, and of very many images all but an even part.
+    """
+    vocabulary, rows = answers.vocabulary, answers.found.embeddings
+    at = spread(answers.labelled[rows[answers.labelled].any(axis=1)], MOST_NEIGHBOURS)
+    k = min(NEIGHBOURS, len(at) - 1)
+    if k < 1:
+        return None
+    occurring, labels = np.unique(vocabulary.labels[at], return_inverse=True)
+    found = knn_metrics(rows[at], labels, classes=len(occurring), k=k)
+    return {"nearest": found["knn1"], "accuracy": found[f"knn{k}"], "neighbours": k, "images": len(at)}
+
+
+def embedding_space(answers: Answers) -> dict[str, Any] | None:
+    """Return pictures of the embeddings of the images, of a part of them where there are many."""
+    from edgeproof_deploy.embedding_picture import MOST_POINTS, embedding_pictures
+
+    vocabulary, rows = answers.vocabulary, answers.found.embeddings
+    shown = spread(np.arange(len(rows)), MOST_POINTS)
+    pictures = embedding_pictures(rows[shown])
+    if not pictures:
+        return None
+    occurring, places = np.unique(vocabulary.labels[shown], return_inverse=True)
+    labels = [vocabulary.names[label] if label >= 0 else None for label in occurring.tolist()]
+    return {
+        "form": answers.found.shipped,
+        "space": "class scores" if vocabulary.text is None else "embeddings",
+        "dimensions": rows.shape[1],
+        "images": len(rows),
+        "labels": labels,
+        "unseen": [label for label in labels if label in vocabulary.unseen],
+        "label": places.tolist(),
+        "knn": nearest_neighbours(answers),
+        "pictures": pictures,
+    }

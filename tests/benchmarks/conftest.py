@@ -185,8 +185,65 @@ class MadeUpRun:
             "form": "ONNX Runtime fp32",
         }
 
-    def examples(self, count: int = 12) -> list[dict[str, Any]]:
-        """Return examples, every third one wrong."""
+    def per_class(self, count: int) -> dict[str, Any]:
+        """Return figures of classes; the first is never answered, every fifth was held out of training."""
+        rows = [
+            {
+                "name": name,
+                "precision": min(1.0, 0.4 + index / count) if index else None,
+                "recall": index / count,
+                "f1": index / count,
+                "images": 8 + index % 3,
+                "seen": index % 5 != 4,
+            }
+            for index, name in enumerate(self.class_names(count))
+        ]
+        return {"form": "onnxruntime fp32", "classes": rows}
+
+    def calibration(self) -> dict[str, Any]:
+        """Return a calibration that is somewhat too sure."""
+        bins = [
+            {
+                "low": low / 15,
+                "high": (low + 1) / 15,
+                "images": 10 * low,
+                "confidence": (low + 0.6) / 15,
+                "accuracy": (low - 0.4) / 15,
+            }
+            for low in (6, 9, 12, 14)
+        ]
+        return {
+            "form": "onnxruntime fp32",
+            "images": 410,
+            "ece": 0.0667,
+            "confidence": 0.772,
+            "accuracy": 0.705,
+            "bins": bins,
+        }
+
+    def embedding(self, classes: int, images: int) -> dict[str, Any]:
+        """Return two pictures of a space with a group for each class."""
+        random = np.random.default_rng(0)
+        label = np.arange(images) % classes
+        points = 5 * random.normal(size=(classes, 2))[label] + random.normal(size=(images, 2))
+        names = self.class_names(classes)
+        return {
+            "form": "onnxruntime fp32",
+            "space": "embeddings",
+            "dimensions": 128,
+            "images": images,
+            "labels": list(names),
+            "unseen": names[4::5],
+            "label": label.tolist(),
+            "knn": {"nearest": 0.93, "accuracy": 0.9, "neighbours": 20, "images": images},
+            "pictures": [
+                {"method": "PCA", "explained": [0.31, 0.21], "points": points.round(3).tolist()},
+                {"method": "t-SNE", "perplexity": 9.7, "points": (9 * points).round(2).tolist()},
+            ],
+        }
+
+    def examples(self, count: int = 12, maps: int = 0) -> list[dict[str, Any]]:
+        """Return examples, every third one wrong, the first ones with a heat map."""
         made = []
         for index in range(count):
             colour, solid = COLOURS[index % 6], SOLIDS[index % 8]
@@ -201,6 +258,8 @@ class MadeUpRun:
                     "seen": index % 5 != 4,
                 }
             )
+            if index < maps:
+                made[-1]["cam"] = {"jpeg": thumbnail("gray", index), "node": "layer4", "cells": [7, 7]}
         return made
 
     def metrics(self, epochs: int = 24) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import pytest
 
 from edgeproof_benchmarks.formats import MINUS
 from edgeproof_benchmarks.report import render_report
-from edgeproof_benchmarks.report_data import report_data
+from edgeproof_benchmarks.report_data import ReportData, report_data
 
 
 class Page(HTMLParser):
@@ -43,8 +43,20 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def page(made_up: Any) -> Page:
-    data = report_data(made_up.result(), made_up.metrics(), made_up.confusion(64), made_up.examples())
-    return Page(render_report(data))
+    return Page(render_report(everything(made_up)))
+
+
+def everything(made_up: Any, **changed: Any) -> ReportData:
+    """Return all that a run can have."""
+    files = {
+        "metrics": made_up.metrics(),
+        "confusion": made_up.confusion(64),
+        "examples": made_up.examples(maps=3),
+        "per_class": made_up.per_class(64),
+        "calibration": made_up.calibration(),
+        "embedding": made_up.embedding(64, 300),
+    }
+    return report_data(made_up.result(), **(files | changed))
 
 
 def test_render_report__needs_nothing_beside_it(page: Page):
@@ -82,7 +94,10 @@ def test_render_report__every_part_is_there(page: Page):
         "Parity and gates",
         "Examples",
         "What is taken for what",
-        "Accuracy of each class",
+        "Each class",
+        "Calibration",
+        "The space of embeddings",
+        "Grad-CAM beside 3 images",
         "Learning",
         "Left out, and why",
         "Where this comes from",
@@ -101,10 +116,10 @@ def test_render_report__drawings_say_what_they_show(page: Page):
     drawings = [
         attributes for name, attributes in page.tags if name == "svg" and "aria-hidden" not in attributes
     ]
-    assert len(drawings) >= 7
+    assert len(drawings) >= 10
     assert all(drawing.get("role") == "img" and drawing.get("aria-label") for drawing in drawings)
     pictures = [attributes for name, attributes in page.tags if name == "img"]
-    assert len(pictures) == 12
+    assert len(pictures) == 12 + 3
     assert all(picture.get("alt") for picture in pictures)
 
 
@@ -119,7 +134,7 @@ def hostile(value: Any, key: str = "") -> Any:
         }
     if isinstance(value, list):
         return [hostile(item, key) for item in value]
-    fixed = ("thumbnail", "status", "stage", "engine", "verdict")
+    fixed = ("thumbnail", "jpeg", "status", "stage", "engine", "verdict")
     return value + '"><script>x</script>' if isinstance(value, str) and key not in fixed else value
 
 
@@ -130,7 +145,14 @@ def test_render_report__escapes_everything(made_up: Any):
     metrics = [
         row | {"losses": hostile(row["losses"], "losses")} for row in made_up.metrics(2) if "losses" in row
     ]
-    data = report_data(hostile(made_up.result()), metrics, labels, hostile(made_up.examples()))
+    data = report_data(
+        hostile(made_up.result()),
+        metrics,
+        labels,
+        hostile(made_up.examples(maps=2)),
+        per_class=hostile(made_up.per_class(30)),
+        embedding=hostile(made_up.embedding(30, 60)),
+    )
     source = render_report(data)
     assert source.count("&lt;script&gt;") > 60
     assert "script" not in {name for name, _ in Page(source).tags}
@@ -220,3 +242,72 @@ def test_render_report__resumed_epochs_are_not_drawn_twice(made_up: Any):
     once = render_report(report_data(made_up.result(), rows))
     resumed = render_report(report_data(made_up.result(), [*rows[:4], *rows[2:]]))
     assert once == resumed
+
+
+def test_render_report__runs_from_before_the_class_table_have_bars(made_up: Any):
+    old = everything(made_up, per_class=None, calibration=None, embedding=None, examples=made_up.examples())
+    text = Page(render_report(old)).text
+    assert "Accuracy of each class" in text
+    for words in ("Each class", "Calibration", "The space of", "Grad-CAM"):
+        assert words not in text
+
+
+@pytest.mark.parametrize("count", [20, 21, 600])
+def test_render_report__many_classes_are_folded_and_very_many_cut(made_up: Any, count: int):
+    page = Page(
+        render_report(
+            everything(made_up, confusion=made_up.confusion(count), per_class=made_up.per_class(count))
+        )
+    )
+    assert (f"the other {count - 20}" in page.text) == (count > 20)
+    assert ("and 80 more, in verify/per_class.json" in page.text) == (count == 600)
+
+
+def test_render_report__weakest_class_first_and_means_by_kind(made_up: Any):
+    text = Page(render_report(everything(made_up, per_class=made_up.per_class(10)))).text
+    table = text[text.index("Each class") :]
+    assert table.index("red cube") < table.index("red ball") < table.index("red cone")
+    assert "seen in training: mean F1 40.0 %, mean recall 40.0 % over 8" in table
+    assert "held out of training: mean F1 65.0 %, mean recall 65.0 % over 2" in table
+
+
+@pytest.mark.parametrize(
+    ("confidence", "words"),
+    [
+        (0.9, "too sure, by 19.5 points"),
+        (0.5, "too unsure, by 20.5 points"),
+        (0.703, "as sure as it is right"),
+    ],
+)
+def test_render_report__calibration_in_words(made_up: Any, confidence: float, words: str):
+    calibration = made_up.calibration() | {"confidence": confidence}
+    assert words in Page(render_report(everything(made_up, calibration=calibration))).text
+
+
+def test_render_report__no_heat_map_says_why(made_up: Any):
+    examples = [one | {"cam": {"reason": "the student has no map"}} for one in made_up.examples(2)]
+    text = Page(render_report(everything(made_up, examples=examples))).text
+    assert "No Grad-CAM: the student has no map." in text
+
+
+def test_render_report__a_space_without_labels(made_up: Any):
+    plain = made_up.embedding(1, 40) | {"labels": [None], "unseen": [], "knn": None}
+    text = Page(render_report(everything(made_up, embedding=plain))).text
+    assert "40 test images, brought to length 1" in text
+    assert "should lie together" not in text
+    assert "Accuracy of nearest neighbours" not in text
+
+
+def test_render_report__a_part_of_many_images(made_up: Any):
+    plain = made_up.embedding(5, 40) | {"images": 90_000}
+    plain["pictures"].pop()
+    text = Page(render_report(everything(made_up, embedding=plain))).text
+    assert "40 of 90,000 test images" in text
+    assert "90.0 % by the 20 nearest" in text
+    assert "Measured on 40 images." in text
+
+
+def test_render_report__classes_without_confusion_counts(made_up: Any):
+    text = Page(render_report(everything(made_up, confusion=None))).text
+    assert "Each class" in text
+    assert "What is taken for what" not in text

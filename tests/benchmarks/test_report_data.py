@@ -16,6 +16,9 @@ def write_run(folder: Path, made_up: Any) -> Path:
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made_up.metrics(2)))
     (folder / "verify" / "confusion.json").write_text(json.dumps(made_up.confusion(6)))
     (folder / "verify" / "examples.json").write_text(json.dumps(made_up.examples(3)))
+    (folder / "verify" / "per_class.json").write_text(json.dumps(made_up.per_class(6)))
+    (folder / "verify" / "calibration.json").write_text(json.dumps(made_up.calibration()))
+    (folder / "verify" / "embedding.json").write_text(json.dumps(made_up.embedding(6, 30)))
     return folder
 
 
@@ -33,6 +36,17 @@ def test_load_report_data__reads_every_file(tmp_path: Path, made_up: Any):
     assert len(data.metrics) == 6
     assert [example.right for example in data.examples] == [True, True, False]
     assert data.corrupt_total == 1
+    assert len(data.classes) == 6
+    assert data.calibration is not None
+    assert data.space is not None
+
+
+def test_load_report_data__older_runs_have_fewer_files(tmp_path: Path, made_up: Any):
+    run = write_run(tmp_path, made_up)
+    for name in ("per_class", "calibration", "embedding"):
+        (run / "verify" / f"{name}.json").unlink()
+    data = load_report_data(run)
+    assert (data.classes, data.calibration, data.space) == ((), None, None)
 
 
 def test_load_report_data__without_a_result_says_what_to_run(tmp_path: Path):
@@ -58,13 +72,6 @@ def test_report_data__matrix_must_fit_its_labels(made_up: Any):
     confusion["labels"].pop()
     with pytest.raises(EdgeproofError, match="expected 3 x 3"):
         report_data(made_up.result(), confusion=confusion)
-
-
-def test_report_data__thumbnail_must_be_base64(made_up: Any):
-    examples = made_up.examples(1)
-    examples[0]["thumbnail"] = "!!"
-    with pytest.raises(EdgeproofError, match="is not base64"):
-        report_data(made_up.result(), examples=examples)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Which classes are recognised: the confusion matrix, the pairs confused most, the accuracy of each class."""
+"""Which classes are recognised: the confusion matrix, the pairs confused most, the figures of each class."""
 
 from __future__ import annotations
 
@@ -15,17 +15,22 @@ from edgeproof_benchmarks.confusion_chart import (
 from edgeproof_benchmarks.formats import percent, plural
 from edgeproof_benchmarks.markup import Html, join, tag
 from edgeproof_benchmarks.report_data import Confusion, ReportData, named
+from edgeproof_benchmarks.sections.class_table import class_table
 
 MOST_BARS = 60
 PAIRS = 12
 
 
 def classes(data: ReportData) -> Html | None:
-    """Return the section, or None where there are no labelled test images."""
+    """Return the sections, or None where there are no labelled test images.
+
+    A run of very many classes has no confusion counts; a run from before there was a table of classes gets a
+    bar for the accuracy of each.
+    """
     confusion = data.confusion
     if confusion is None or not confusion.matrix.sum():
-        return None
-    return join([confusions(confusion), accuracies(confusion)])
+        return class_table(data.classes) if data.classes else None
+    return join([confusions(confusion), class_table(data.classes) if data.classes else accuracies(confusion)])
 
 
 def confusions(confusion: Confusion) -> Html:

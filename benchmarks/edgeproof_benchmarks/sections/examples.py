@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 
+from edgeproof_benchmarks.example_data import Example
 from edgeproof_benchmarks.formats import percent, plural
 from edgeproof_benchmarks.markup import Html, tag
-from edgeproof_benchmarks.report_data import Example, ReportData
+from edgeproof_benchmarks.report_data import ReportData
 
 TOP = 3
 
@@ -23,10 +25,38 @@ def examples(data: ReportData) -> Html | None:
         else ""
     )
     lead = f"{plural(len(data.examples), 'test image')} with the three likeliest labels.{counted}"
-    cards = [card(example) for example in data.examples]
+    # The wide cards, with a heat map, stand together, so that no gap is left between the others.
+    cards = [card(example) for example in sorted(data.examples, key=lambda one: not heated(one))]
     return tag(
-        "section", tag("h2", "Examples"), tag("p", lead, class_="lead"), tag("div", *cards, class_="cards")
+        "section",
+        tag("h2", "Examples"),
+        tag("p", lead, class_="lead"),
+        explanation(data.examples),
+        tag("div", *cards, class_="cards"),
     )
+
+
+def heated(example: Example) -> bool:
+    """Whether there is a heat map of it."""
+    return example.heat is not None and bool(example.heat.jpeg)
+
+
+def explanation(shown: Sequence[Example]) -> Html | None:
+    """Return what the heat maps show, or why there are none; nothing where none was asked for."""
+    maps = [example.heat for example in shown if example.heat is not None]
+    if not maps:
+        return None
+    found = next((heat for heat in maps if heat.jpeg), None)
+    if found is None:
+        return tag("p", f"No Grad-CAM: {maps[0].reason}.", class_="lead")
+    height, width = found.cells
+    count = sum(bool(heat.jpeg) for heat in maps)
+    said = (
+        f"Grad-CAM beside {plural(count, 'image')}: over the image in grey, bright colours are where the "
+        "student in PyTorch finds what speaks for its first answer, right or wrong; without colour, nowhere. "
+        f"The map, of {found.node}, has {height} by {width} cells: its outlines are not those of things."
+    )
+    return tag("p", said, class_="lead")
 
 
 def card(example: Example) -> Html:
@@ -36,13 +66,24 @@ def card(example: Example) -> Html:
     style, sign = {True: ("good", "✓"), False: ("bad", "✗"), None: ("unsure", "")}[example.right]
     held = tag("small", "held out of training") if not example.seen else None
     answers = [answer(label, share, label == example.true) for label, share in example.top[:TOP]]
+    image = tag("img", src=source, alt=f"test image of {named}", title=example.path, loading="lazy")
     return tag(
         "figure",
-        tag("img", src=source, alt=f"test image of {named}", title=example.path, loading="lazy"),
+        beside_its_map(image, example, named) if heated(example) else image,
         tag("figcaption", tag("b", f"{sign} {named}".strip()), held),
         *answers,
-        class_=f"card {style}",
+        class_=f"card {style} wide" if heated(example) else f"card {style}",
     )
+
+
+def beside_its_map(image: Html, example: Example, named: str) -> Html:
+    """Return an image with its heat map on the right."""
+    assert example.heat is not None
+    source = f"data:image/jpeg;base64,{base64.b64encode(example.heat.jpeg).decode()}"
+    answer = example.top[0][0] if example.top else "its answer"
+    said = f"Grad-CAM: what speaks for {answer} in the test image of {named}"
+    heat = tag("img", src=source, alt=said, title=said, loading="lazy")
+    return tag("div", image, heat, class_="two")
 
 
 def answer(label: str, share: float, true: bool) -> Html:
