@@ -24,7 +24,8 @@ def stored_views(recipe: Recipe) -> Iterator[Finding]:
     if recipe.teacher.view == "assume_invariant" and (in_class_scores(recipe) or needs_maps(recipe)):
         yield (
             ("teacher", "view"),
-            "'assume_invariant' is for pooled embeddings: class scores and feature maps change with the view",
+            "'assume_invariant' is for pooled embeddings: class scores and feature maps change with the "
+            "view; say 'exact', and teacher.stored_views for scores that are to be stored",
         )
         return
     yield from replayed_views(recipe, live)
@@ -96,7 +97,10 @@ def needs_of_labels(recipe: Recipe) -> Iterator[Finding]:
         yield ("train", "select"), f"'{recipe.train.select}' needs labels, and data.labels is 'none'"
     for index, loss in enumerate(recipe.losses):
         if "batch.label" in needs_of(loss):
-            yield ("losses", index), f"{loss.kind} needs labels, and data.labels is 'none'"
+            yield (
+                ("losses", index),
+                f"{loss.kind} needs labels, and data.labels is 'none': remove it, or label the images",
+            )
 
 
 def class_scores(recipe: Recipe) -> Iterator[Finding]:
@@ -162,7 +166,10 @@ def mixed_labels(recipe: Recipe) -> Iterator[Finding]:
         return
     for index, loss in enumerate(recipe.losses):
         if getattr(component_class("loss", loss.kind), "one_label", False):
-            yield ("losses", index), f"{loss.kind} needs one label an image, and train.mix mixes two"
+            yield (
+                ("losses", index),
+                f"{loss.kind} needs one label an image, and train.mix mixes two: remove one of them",
+            )
 
 
 def eased_in(recipe: Recipe) -> Iterator[Finding]:

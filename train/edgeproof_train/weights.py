@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from edgeproof_configs.errors import EdgeproofError
+from edgeproof_configs.errors import EdgeproofError, UsageError
 from edgeproof_data.paths import some_of
 
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".tar")
@@ -60,7 +60,7 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], key: str, path: obj
     """Load weights that must fit a model exactly.
 
     Raises:
-        EdgeproofError: tensors are missing, left over or of another shape; the first ones are named.
+        UsageError: tensors are missing, left over or of another shape; the first ones are named.
     """
     own = model.state_dict()
     # A count of batches seen is no weight, and some writers leave it out.
@@ -77,7 +77,7 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], key: str, path: obj
         if names
     ]
     if problems:
-        raise EdgeproofError(
+        raise UsageError(
             f"{key}: the weights are of another model: " + "; ".join(problems),
             where=path,
             fix="name the architecture that the file was made with",

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import edgeproof_train.architectures  # noqa: F401 - timm learns their names
 from edgeproof_configs import schema
-from edgeproof_configs.errors import DataError, EdgeproofError, UsageError, did_you_mean
+from edgeproof_configs.errors import DataError, UsageError, did_you_mean
 from edgeproof_configs.files import digest_of, read_json
 from edgeproof_configs.registry import register
 from edgeproof_data.paths import resolve_path
@@ -164,8 +164,8 @@ def load_model(name: str, weights: Path, told: dict[str, Any], arguments: dict[s
     """Return a timm model with the classifier of its weights, all tensors loaded.
 
     Raises:
-        EdgeproofError: the file is no safetensors, is cut, or is of another model.
-        UsageError: timm does not accept the arguments.
+        EdgeproofError: the file is no safetensors, or is cut.
+        UsageError: it is of another model, or timm does not accept the arguments.
     """
     state = read_weights(weights, KEY)
     classes = count_classes(name, state)
@@ -178,7 +178,7 @@ def load_model(name: str, weights: Path, told: dict[str, Any], arguments: dict[s
         raise UsageError(f"timm cannot build '{name}': {error}", where="teacher.kwargs") from error
     except (RuntimeError, KeyError) as error:
         load_into(timm.create_model(name, num_classes=classes, **arguments), state, KEY, weights)
-        raise EdgeproofError(f"{KEY}: the weights are not of '{name}'", where=weights) from error
+        raise UsageError(f"{KEY}: the weights are not of '{name}'", where=weights) from error
     settings: Any = model.pretrained_cfg
     settings.pop("state_dict", None)
     return model
