@@ -99,6 +99,7 @@ def test_train__writes_tensorboard_events(case: Any, tmp_path: Path) -> None:
         {"ema": False, "optimizer": "sgd", "checkpoint_every_steps": 1},
         {"accumulate": 4, "checkpoint_every_steps": 1},
         {"mix": {"mixup": 0.8, "cutmix": 1.0}},
+        {"terms": [{"kind": "multi_teacher"}]},
         {"ema": 0.9, "checkpoint_every_steps": None, "channels_last": False, "precision": "bf16"},
     ],
 )
