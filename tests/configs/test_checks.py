@@ -26,6 +26,11 @@ UNLABELLED = ("data={kind: image_folder, root: photos, labels: none}",)
             (*UNLABELLED, "losses.1={kind: text_cross_entropy}"),
             "losses.1: text_cross_entropy needs labels, and data.labels is 'none'",
         ),
+        (
+            (*UNLABELLED, "train.balance=classes"),
+            "train.balance: 'classes' needs labels, and data.labels is 'none'",
+        ),
+        (("train.gather=true",), "train.gather: has no effect: no loss compares the images of a batch"),
         ((*UNLABELLED, "train.select=top1"), "train.select: 'top1' needs labels, and data.labels is 'none'"),
         (("losses.0.weight=0", "losses.1.weight=0"), "losses: every loss has weight 0"),
         (
