@@ -200,7 +200,7 @@ def evaluate(
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Score a run's teacher and student on its data, or a student's weights under a recipe."""
+    """Score a run's teacher and student, or given weights."""
     from edgeproof.evaluation.command import evaluate
 
     return evaluate(

@@ -151,13 +151,20 @@ def test_closed_pipe__is_no_traceback(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
+def heed_interrupts() -> None:
+    """Undo what a shell does to programs in the background, which then ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.integration
 def test_interrupt__says_how_to_go_on(tmp_path: Path) -> None:
     """Ctrl-C while a recipe is being read, from a pipe that never ends."""
     pipe = tmp_path / "pipe.yaml"
     os.mkfifo(pipe)
     command = [sys.executable, "-m", "edgeproof", "ship", str(pipe)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, preexec_fn=heed_interrupts
+    )
     with pipe.open("w") as handle:
         handle.write("name: x\n")
         handle.flush()

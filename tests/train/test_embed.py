@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from edgeproof_configs.errors import DataError, EdgeproofError
-from edgeproof_configs.schema import AugmentConfig, TeacherConfig
+from edgeproof_configs.schema import TeacherConfig
 from edgeproof_data.cache import EmbeddingCache, StaleCacheError
 from edgeproof_data.sets import ImageSet, unlabelled
 from edgeproof_deploy.runtime.preprocess import Preprocess, open_image
@@ -247,23 +247,30 @@ def test_teacher__is_frozen_and_outside_of_every_module() -> None:
 
 
 @pytest.mark.parametrize(
-    ("view", "flip", "live", "expected"),
+    ("view", "changing", "live", "more", "expected"),
     [
-        ("exact", 0.0, False, "cache"),
-        ("exact", 0.0, True, "cache"),
-        ("exact", 0.5, True, "live"),
-        ("assume_invariant", 0.5, False, "cache"),
+        ("exact", False, False, {}, "cache"),
+        ("exact", False, True, {}, "cache"),
+        ("exact", True, True, {}, "live"),
+        ("exact", True, True, {"stored_views": True}, "views"),
+        ("exact", False, True, {"maps": True}, "live"),
+        ("assume_invariant", True, False, {}, "cache"),
     ],
 )
 def test_supply__takes_stored_outputs_only_for_their_view(
-    view: Any, flip: float, live: bool, expected: str
+    view: Any, changing: bool, live: bool, more: dict[str, bool], expected: str
 ) -> None:
-    assert supply(view, AugmentConfig(flip=flip), live) == expected
+    assert supply(view, changing, live, **more) == expected
+
+
+def test_supply__maps_of_stored_outputs_are_refused() -> None:
+    with pytest.raises(EdgeproofError, match="only has stored outputs"):
+        supply("exact", False, live=False, maps=True)
 
 
 def test_supply__refuses_stored_outputs_for_random_views() -> None:
     with pytest.raises(EdgeproofError, match="assume_invariant"):
-        supply("exact", AugmentConfig(flip=0.5), live=False)
+        supply("exact", True, live=False)
 
 
 WORKER = """

@@ -51,10 +51,15 @@ def kill_at_random(
 
 
 def test_writer__killed_at_random_moments_equals_uninterrupted(photos: Path, tmp_path: Path):
-    left = kill_at_random(photos, tmp_path / "killed", 3, 0.15, random.Random(0))
-    assert left == sorted(left, reverse=True)
+    # On a busy machine a writer may be killed before it has written anything: then they are given longer.
+    for longest in (0.15, 0.5, 1.5):
+        folder = tmp_path / f"killed_within_{longest}"
+        left = kill_at_random(photos, folder, 3, longest, random.Random(0))
+        assert left == sorted(left, reverse=True)
+        if left[-1] < IMAGES:
+            break
     assert left[-1] < IMAGES
-    assert contents(tmp_path / "killed") == uninterrupted(photos, tmp_path / "whole")
+    assert contents(folder) == uninterrupted(photos, tmp_path / "whole")
 
 
 @pytest.mark.slow
