@@ -70,7 +70,7 @@ def outline(recipe: Recipe) -> Outline:
     head: Any = component_class("head", recipe.head.kind)
     teacher: Any = component_class("teacher", recipe.teacher.kind)
     dim = len(names) if head.class_scores else OUTLINE_DIM
-    student = random_student(recipe, dim)
+    student = random_student(recipe, dim, any_width=True)
     needs: dict[str, tuple[str, ...]] = {}
     for name, loss in zip(loss_names(recipe.losses), recipe.losses, strict=True):
         component: Any = component_class("loss", loss.kind)
@@ -103,11 +103,19 @@ def outline(recipe: Recipe) -> Outline:
     )
 
 
-def random_student(recipe: Recipe, dim: int = OUTLINE_DIM) -> Student:
-    """Return the recipe's student without its start weights, where only shapes are wanted."""
-    config = recipe.student
+def random_student(recipe: Recipe, dim: int = OUTLINE_DIM, *, any_width: bool = False) -> Student:
+    """Return the recipe's student without its start weights, where only shapes are wanted.
+
+    Args:
+        recipe: says which.
+        dim: width of the embedding.
+        any_width: the width is made up: give a student without a head one that makes it.
+    """
+    config: Any = recipe.student
     without = {"weights": None, "mean": None, "std": None, "head_init": "random"}
     changes = without if hasattr(config, "weights") else {}
+    if any_width and getattr(config, "head", None) == "none":
+        changes |= {"head": "linear"}
     return build("student", config.model_copy(update=changes), dim)
 
 

@@ -44,7 +44,8 @@ class TimmStudent(Student):
                 timm's own; None for random ones. A `config.json` beside the file also gives the preprocessing
                 and the arguments that the model was made with.
             kwargs: arguments for timm's model, such as `pad_type: same`; they win over `config.json`.
-            head: `linear`, or `mlp` with one hidden layer as wide as the backbone's features.
+            head: `linear`, or `mlp` with one hidden layer as wide as the backbone's features; `none` where
+                these are as wide as the embedding and are given as they are.
             head_init: `least_squares` starts a linear head from the ridge regression of the teacher's
                 embeddings on the frozen backbone's features; `weights` takes the classifier of the weights,
                 which must have as many rows as the head.
@@ -59,7 +60,7 @@ class TimmStudent(Student):
         model: str
         weights: str | None = None
         kwargs: dict[str, bool | int | float | str | list[int]] = Field(default_factory=dict)
-        head: Literal["linear", "mlp"] = "linear"
+        head: Literal["linear", "mlp", "none"] = "linear"
         head_init: Literal["random", "least_squares", "weights"] = "random"
         ridge: PositiveFloat | None = None
         mean: Triple | None = None
@@ -80,9 +81,9 @@ class TimmStudent(Student):
                 raise ValueError(f"resize_size must be at least image_size ({self.image_size})")
             if self.std is not None and min(self.std) <= 0:
                 raise ValueError(f"std must be above 0, got {self.std}")
-            if self.head == "mlp" and self.head_init == "least_squares":
+            if self.head != "linear" and self.head_init == "least_squares":
                 raise ValueError("head_init: least_squares gives a linear map: use head: linear")
-            if self.head == "mlp" and self.head_init == "weights":
+            if self.head != "linear" and self.head_init == "weights":
                 raise ValueError("head_init: weights takes a linear classifier: use head: linear")
             if self.head_init == "weights" and self.weights is None:
                 raise ValueError("head_init: weights has no effect without weights")
@@ -303,7 +304,19 @@ def feature_width(backbone: nn.Module, config: TimmStudent.Config) -> int:
 
 
 def make_head(kind: str, width: int, embedding_dim: int) -> nn.Module:
-    """Return the map from pooled features (B, F) to the embedding (B, D)."""
+    """Return the map from pooled features (B, F) to the embedding (B, D).
+
+    Raises:
+        UsageError: there is to be none, and F is not D.
+    """
+    if kind == "none":
+        if width != embedding_dim:
+            raise UsageError(
+                f"the backbone gives {width} features, the embedding has {embedding_dim} values",
+                where="student.head: none",
+                fix="set student.head: linear",
+            )
+        return nn.Identity()
     if kind == "linear":
         return nn.Linear(width, embedding_dim)
     return nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, embedding_dim))
