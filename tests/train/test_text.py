@@ -45,6 +45,11 @@ def vector_of(text: str) -> np.ndarray:
     return generator.normal(size=DIM).astype(np.float32) * generator.uniform(1, 20)
 
 
+def matrix_of(bank: TextBank) -> np.ndarray:
+    assert bank.matrix is not None
+    return bank.matrix
+
+
 @pytest.fixture
 def source(tmp_path: Path) -> ImageFolder:
     return ImageFolder(ImageFolder.Config(root=str(tmp_path), labels="none", val=0.5))
@@ -60,7 +65,7 @@ def test_make_text_bank__one_template_equals_the_plain_prompt(tmp_path: Path, so
     assert bank.names == ("stop sign", "cat")
     assert bank.prompts == (("a photo of a stop sign.",), ("a photo of a cat.",))
     plain = vector_of("a photo of a stop sign.")
-    np.testing.assert_allclose(bank.matrix[0], plain / np.linalg.norm(plain), atol=1e-7)
+    np.testing.assert_allclose(matrix_of(bank)[0], plain / np.linalg.norm(plain), atol=1e-7)
 
 
 def test_make_text_bank__normalises_each_prompt_before_the_mean(tmp_path: Path, source: ImageFolder) -> None:
@@ -69,9 +74,9 @@ def test_make_text_bank__normalises_each_prompt_before_the_mean(tmp_path: Path, 
     prompts = [vector_of(prompt).astype(np.float64) for prompt in bank.prompts[0]]
     assert len(prompts) == 7
     mean = sum(vector / np.linalg.norm(vector) for vector in prompts) / 7
-    np.testing.assert_allclose(bank.matrix[0], mean / np.linalg.norm(mean), atol=1e-6)
+    np.testing.assert_allclose(matrix_of(bank)[0], mean / np.linalg.norm(mean), atol=1e-6)
     raw = np.mean(prompts, axis=0)
-    assert bank.matrix[0] @ (raw / np.linalg.norm(raw)) < 0.999
+    assert matrix_of(bank)[0] @ (raw / np.linalg.norm(raw)) < 0.999
 
 
 def test_make_text_bank__takes_rows_from_a_file_and_normalises_them(
@@ -81,9 +86,9 @@ def test_make_text_bank__takes_rows_from_a_file_and_normalises_them(
     np.save(tmp_path / "text.npy", rows)
     spec = TextSpec(labels=with_labels(tmp_path, "cat", "dog").labels, text_embeddings="text.npy")
     bank = make_text_bank(spec, WordTeacher(has_text=False), source)
-    np.testing.assert_allclose(np.linalg.norm(bank.matrix, axis=1), 1, atol=1e-6)
-    np.testing.assert_allclose(bank.matrix, unit_rows(rows), atol=0)
-    assert bank.matrix.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(matrix_of(bank), axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(matrix_of(bank), unit_rows(rows), atol=0)
+    assert matrix_of(bank).dtype == np.float32
     assert len(bank.source["sha256"]) == 64
 
 
