@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import onnxruntime
@@ -10,7 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from edgeproof_configs.errors import UsageError
-from edgeproof_train.simkd import Projector, ReusedHead, check_reusable
+from edgeproof_train.loss import LossContext
+from edgeproof_train.losses.cross_entropy import CrossEntropy
+from edgeproof_train.losses.simkd import SimKD
+from edgeproof_train.outputs import ModelOutputs
+from edgeproof_train.simkd import PROJECTED, Projector, ReusedHead, check_reusable
+from edgeproof_train.student import Student
+from edgeproof_train.students.timm import TimmStudent
+from edgeproof_train.task import DistillTask
 
 
 @pytest.fixture
@@ -33,6 +41,40 @@ def nearly_identity(channels: int, size: tuple[int, int]) -> Projector:
         elif isinstance(part, nn.BatchNorm2d):
             part.eps = 0.0
     return projector
+
+
+class Maps:
+    """A teacher's last map and class scores."""
+
+    embedding_dim = 5
+
+    def __init__(self, teacher: Any) -> None:
+        self.teacher = teacher
+
+    def __call__(self, batch: Any) -> ModelOutputs:
+        with torch.no_grad():
+            found, scores = self.teacher.forward_features(batch["image"]), self.teacher(batch["image"])
+        return ModelOutputs(scores, scores, {"layer4": found})
+
+
+def simkd_task(teacher: Any) -> tuple[Any, ReusedHead]:
+    """Return the task of a student that reuses the teacher's classifier, and that head of the student."""
+    torch.manual_seed(1)
+    student = TimmStudent(TimmStudent.Config(model="test_resnet", image_size=64), 5)
+    student.classes = tuple("abcde")
+    context = LossContext(
+        *(5, 5, 5, None, None, True),
+        student_features={"layer4": (96, 2, 2)},
+        teacher_features={"layer4": (512, 2, 2)},
+        teacher_head=teacher.get_classifier(),
+    )
+    nodes = [{"student": "layer4", "teacher": "layer4"}]
+    configs = [CrossEntropy.Config(), SimKD.Config.model_validate({"nodes": nodes})]
+    task = DistillTask(student, configs, context, Maps(teacher))
+    loss: Any = task.losses["simkd"]
+    head = loss.reused_head(copy.deepcopy(teacher.get_classifier()).requires_grad_(False))
+    student.reuse_head(head, "layer4")
+    return task, head
 
 
 def test_reused_head__on_the_teachers_own_map_gives_its_scores(teacher: Any, image: Tensor) -> None:
@@ -96,3 +138,34 @@ def test_check_reusable__values_below_zero_need_a_projector_without_the_last_rel
     with pytest.raises(UsageError, match="last_relu: false"):
         check_reusable(network, "0", classifier, image[:1])
     check_reusable(network, "0", classifier, image[:1], last_relu=False)
+
+
+def test_task__a_step_runs_the_projector_once_and_trains_it(image: Tensor, teacher: Any) -> None:
+    task, head = simkd_task(teacher)
+    calls: list[Tensor] = []
+    head.projector.register_forward_hook(lambda module, args, output: calls.append(output))
+    batch: Any = {"image": image, "label": torch.tensor([0, 1]), "index": torch.tensor([0, 1])}
+    losses = task(batch)
+    assert len(calls) == 1
+    target = teacher.forward_features(image)
+    torch.testing.assert_close(losses["simkd"], nn.functional.mse_loss(calls[0], target))
+    scores = head.classifier(calls[0].mean(dim=(2, 3)))
+    expected = nn.functional.cross_entropy(scores, batch["label"])
+    torch.testing.assert_close(losses["cross_entropy"], expected)
+    losses["simkd"].backward()
+    trained = [*head.projector.parameters(), next(task.student.backbone.parameters())]
+    assert all(one.grad is not None and one.grad.abs().sum() > 0 for one in trained)
+    assert head.classifier.weight.grad is None
+
+
+def test_student__saved_and_loaded_it_gives_the_projected_map_too(
+    image: Tensor, teacher: Any, tmp_path: Path
+) -> None:
+    task, head = simkd_task(teacher)
+    task.student.save(tmp_path)
+    task.eval()
+    with torch.no_grad():
+        found, again = task.student(image), Student.load(tmp_path)(image)
+    torch.testing.assert_close(found.features[PROJECTED], head.projector(task.student.last_map(image)))
+    torch.testing.assert_close(again.features[PROJECTED], found.features[PROJECTED])
+    torch.testing.assert_close(again.logits, head(task.student.last_map(image)))

@@ -13,6 +13,8 @@ from edgeproof_train.feature_loss import pooled_to
 from edgeproof_train.taps import Taps, in_eval_mode, node_shapes, unwrapped
 
 LARGEST_DIFFERENCE = 1e-3
+PROJECTED = "head.projector"
+"""Name among a student's features of its map after the projector."""
 
 
 class Projector(nn.Module):
@@ -78,7 +80,11 @@ class ReusedHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return `W_t mean(P(F_s)) + b_t`."""
-        return self.classifier(self.projector(features).mean(dim=(2, 3)))
+        return self.scores(self.projector(features))
+
+    def scores(self, projected: Tensor) -> Tensor:
+        """Return the class scores (B, K) of maps that the projector gave."""
+        return self.classifier(projected.mean(dim=(2, 3)))
 
 
 def check_reusable(

@@ -100,7 +100,7 @@ class DistillTask(nn.Module):
 
     def _outputs(self, image: Tensor) -> ModelOutputs:
         found = self.student(image)
-        return replace(found, features=self.taps.taken()) if self.taps else found
+        return replace(found, features=found.features | self.taps.taken()) if self.taps else found
 
     def _losses(self, outputs: StepOutputs, names: Sequence[str]) -> dict[str, Tensor]:
         bound = set(self.batch_bound()) & set(names) if self.gather else set()

@@ -16,11 +16,13 @@ from edgeproof_train.feature_loss import (
     NodePair,
     Nodes,
     common_size,
+    maps_of,
     mismatch,
     pooled_to,
 )
-from edgeproof_train.loss import LossContext
-from edgeproof_train.simkd import Projector, ReusedHead
+from edgeproof_train.loss import LossContext, fp32_island
+from edgeproof_train.outputs import StepOutputs
+from edgeproof_train.simkd import PROJECTED, Projector, ReusedHead
 
 
 @register("loss")
@@ -65,15 +67,23 @@ class SimKD(FeatureLoss):
         self.size = common_size(shapes)
         self.projector = Projector(shapes[0][0], shapes[1][0], self.size, config.factor, config.last_relu)
 
+    @fp32_island
+    def forward(self, outputs: StepOutputs) -> Tensor:
+        """Return the loss, at least 0; a student with the reused head has run the projector already."""
+        if PROJECTED not in outputs.student.features:
+            return super().forward(outputs)
+        _, teacher = maps_of(self.config.kind, self.pairs[0], outputs)
+        return F.mse_loss(outputs.student.features[PROJECTED], pooled_to(teacher, self.size))
+
     def compare(self, pair: int, student: Tensor, teacher: Tensor) -> Tensor:
-        """Return the loss, at least 0."""
+        """Return the loss of the student's map, at least 0."""
         return F.mse_loss(self.projector(student), pooled_to(teacher, self.size))
 
     def reused_head(self, classifier: nn.Linear) -> ReusedHead:
         """Hand over what turns the student's map into class scores: the projector and a classifier.
 
         Both are the same modules, no copies. From now on the projector is the student's, which trains,
-        averages and saves it; this loss only runs it.
+        averages, saves and runs it; this loss looks at what it gives.
 
         Args:
             classifier: the teacher's, from the channels of its map to its classes.

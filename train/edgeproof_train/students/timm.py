@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from edgeproof_configs.registry import register
 from edgeproof_configs.schema import PositiveFloat, PositiveInt, StudentConfig
 from edgeproof_deploy.runtime.preprocess import Preprocess
 from edgeproof_train.outputs import ModelOutputs
-from edgeproof_train.simkd import ReusedHead
+from edgeproof_train.simkd import PROJECTED, ReusedHead
 from edgeproof_train.student import Student
 from edgeproof_train.students.timm_weights import StartWeights, classifier_names, start_weights
 from edgeproof_train.taps import node_shapes
@@ -105,9 +106,10 @@ class TimmStudent(Student):
             self._take_classifier(start)
 
     def forward(self, image: Tensor) -> ModelOutputs:
-        """Return the embedding (B, D), not normalised."""
+        """Return the embedding (B, D), not normalised; with a reused head its projected map as well."""
         if isinstance(self.head, ReusedHead):
-            return self.outputs(self.head(self.last_map(image)))
+            projected = self.head.projector(self.last_map(image))
+            return replace(self.outputs(self.head.scores(projected)), features={PROJECTED: projected})
         return self.outputs(self.head(self.pooled(image)))
 
     def last_map(self, image: Tensor) -> Tensor:
