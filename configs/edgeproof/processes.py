@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import TypeVar, cast
 
 LONGEST_STAGE = timedelta(days=14)
 T = TypeVar("T")
@@ -55,3 +55,24 @@ class Processes:
         box = [value]
         distributed.broadcast_object_list(box, src=0)
         return box[0]
+
+    def once(self, make: Callable[[], T]) -> T:
+        """Return what the first process makes, on all of them; the others wait for it."""
+        return self.share(make() if self.first else cast("T", None))
+
+    def device(self, name: str) -> str:
+        """Return the torch device of this process: of several GPUs of a machine, each has its own."""
+        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if name == "cuda" and self.world > 1 else name
+
+    def gather(self, value: T) -> list[T]:
+        """Return the values of all processes on the first one, by rank; none on the others."""
+        if self.world == 1:
+            return [value]
+        from torch import distributed
+
+        box: list[T] = [value] * self.world
+        distributed.gather_object(value, box if self.first else None)
+        return box if self.first else []
+
+
+ALONE = Processes(0, 1)

@@ -227,7 +227,11 @@ def loss_context(data: RunData, student: Student, losses: Sequence[LossConfig] |
 
 
 def evaluation(data: RunData, split: SplitName, task: DistillTask | None = None) -> Any:
-    """Return a function that scores a student on a split: accuracies, and cosine to a teacher."""
+    """Return a function that scores a student on a split: accuracies, and cosine to a teacher.
+
+    In training under `torchrun` the first process alone calls it, on all images, and tells the others
+    (`Keeper`); the command `evaluate` is what shares the images of a split.
+    """
     del task
     images = data.split(split)
     labels, words = data.word_labels(images), data.words()

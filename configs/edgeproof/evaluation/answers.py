@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from edgeproof.evaluation.sharing import shared_rows
 from edgeproof.evaluation.subject import Subject
 from edgeproof_data.sets import ImageSet, SplitName
 from edgeproof_train.calibration import probabilities
 from edgeproof_train.embeddings import embed_images, pooled_features
 from edgeproof_train.metrics import cosines_to
 from edgeproof_train.tta import Tta, embed_images_tta
+
+BATCH = 64
+"""Images that the student sees at a time, and that a process takes as its work at a time."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +64,33 @@ class Answers:
 
 def of_student(subject: Subject, images: ImageSet) -> Answers:
     """Run the student over images once, and a second time for its features where it scores classes."""
-    rows = embed_images(subject.student, images, device=subject.device, label="evaluate")
-    features = rows
+    rows = features = student_rows(subject, images, embed_images, "evaluate")
     if subject.class_scores:
-        features = pooled_features(subject.student, images, device=subject.device)
+        features = student_rows(subject, images, pooled_features, "features")
     return Answers(subject, images, rows, features)
+
+
+def student_rows(
+    subject: Subject, images: ImageSet, run: Callable[..., np.ndarray], label: str, **settings: str
+) -> np.ndarray:
+    """Return what the student gives for N images, (N, D), on the first of the subject's processes.
+
+    All of them must call this, and share the work. The others get no rows.
+
+    Args:
+        subject: whose student.
+        images: N images.
+        run: `embed_images` or another function of a student and images.
+        label: name of the work on the progress line.
+        settings: more arguments for `run`.
+    """
+    processes = subject.processes
+    shown = label if processes.first else None
+
+    def compute(part: ImageSet) -> np.ndarray:
+        return run(subject.student, part, batch_size=BATCH, device=subject.device, label=shown, **settings)
+
+    return shared_rows(processes, images, compute, BATCH)
 
 
 def of_teacher(subject: Subject, split: SplitName, images: ImageSet) -> Answers | None:
@@ -77,7 +104,7 @@ def of_teacher(subject: Subject, split: SplitName, images: ImageSet) -> Answers 
 def of_ten_crops(subject: Subject, images: ImageSet) -> tuple[str, Answers]:
     """Run the student over ten views of each image; return the name of how they were merged, too."""
     tta: Tta = "tencrop_logits" if subject.class_scores else "tencrop_embeddings"
-    rows = embed_images_tta(subject.student, images, tta=tta, device=subject.device, label="ten crops")
+    rows = student_rows(subject, images, embed_images_tta, "ten crops", tta=tta)
     return tta, Answers(subject, images, rows, None if subject.class_scores else rows)
 
 
@@ -91,5 +118,5 @@ def before_calibration(subject: Subject, split: SplitName) -> tuple[Answers, Ans
     images = subject.images("val")
     if (subject.word_of_class[images.labels] < 0).all():
         return None
-    rows = embed_images(subject.student, images, device=subject.device, label="evaluate val")
+    rows = student_rows(subject, images, embed_images, "evaluate val")
     return Answers(subject, images, rows, None), of_teacher(subject, "val", images)

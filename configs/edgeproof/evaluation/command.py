@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeproof.processes import Processes
 from edgeproof_configs.errors import UsageError
 from edgeproof_configs.files import write_json
 from edgeproof_configs.run import RunDir, require_run
 
 if TYPE_CHECKING:
     from edgeproof.evaluation.answers import Answers
-    from edgeproof.evaluation.figures import Figures
+    from edgeproof.evaluation.figures import Figures, LabelSets
     from edgeproof.evaluation.subject import Subject
     from edgeproof_train.verification import Verification
 
@@ -38,6 +39,8 @@ def evaluate(
     as_json: bool = False,
 ) -> int:
     """Score a student on a part of its data, print the figures, write the tables and return 0.
+
+    Under `torchrun` the processes share the images; the first one counts, prints and writes.
 
     Args:
         place: the run; with `weights` a recipe.
@@ -63,8 +66,13 @@ def evaluate(
         )
     run = require_run(Path(place)) if weights is None else None
     folder = run.path / FOLDER / split if out is None and run else out
-    subject = subject_of(place, run, weights, overrides or [], device)
-    scored = score(subject, split, tta, {"fine": fine, "coarse": coarse})
+    processes = Processes.here()
+    with processes.joined():
+        subject = subject_of(place, run, weights, overrides or [], device, processes)
+        asked = ask(subject, split, tta, {"fine": fine, "coarse": coarse})
+    if not processes.first:
+        return 0
+    scored = score(asked)
     if folder is not None:
         write_tables(folder, scored)
     print(json.dumps(scored.figures, indent=2) if as_json else table(scored.figures))
@@ -74,18 +82,58 @@ def evaluate(
 
 
 def subject_of(
-    place: str, run: RunDir | None, weights: Path | None, overrides: list[str], device: str | None
+    place: str,
+    run: RunDir | None,
+    weights: Path | None,
+    overrides: list[str],
+    device: str | None,
+    processes: Processes,
 ) -> Subject:
     """Return the student of a run, or weights under a recipe."""
     from edgeproof.evaluation.subject import of_run, of_weights
     from edgeproof.ship import choose_device
 
     with redirect_stdout(sys.stderr):
-        chosen = choose_device(device)
+        chosen = processes.device(choose_device(device))
     if run is not None:
-        return of_run(run, chosen)
+        return of_run(run, chosen, processes)
     assert weights is not None
-    return of_weights(place, overrides, weights, chosen)
+    return of_weights(place, overrides, weights, chosen, processes)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was said of the images; under `torchrun` on the first process only.
+
+    Attributes:
+        student: of one view of each image.
+        teacher: where there is one.
+        crops: of ten views, by the name of the column.
+        val: of the images that a temperature is fitted on, by model.
+        labels: to verify by.
+    """
+
+    student: Answers
+    teacher: Answers | None
+    crops: dict[str, Answers]
+    val: dict[str, Answers | None]
+    labels: LabelSets
+
+
+def ask(subject: Subject, split: Any, tta: bool, label_files: Mapping[str, Path | None]) -> Asked:
+    """Have all images of a split looked at, by all processes together."""
+    from edgeproof.evaluation.answers import before_calibration, of_student, of_teacher, of_ten_crops
+    from edgeproof.evaluation.figures import label_sets
+
+    images = subject.images(split)
+    labels = label_sets(images, label_files)
+    student, teacher = of_student(subject, images), of_teacher(subject, split, images)
+    crops: dict[str, Answers] = {}
+    if tta:
+        name, answers = of_ten_crops(subject, images)
+        crops[f"student {name}"] = answers
+    val = before_calibration(subject, split)
+    return Asked(student, teacher, crops, {"student": val[0], "teacher": val[1]} if val else {}, labels)
 
 
 @dataclass(frozen=True)
@@ -103,30 +151,22 @@ class Scored:
     verification: dict[str, dict[str, Verification]]
 
 
-def score(subject: Subject, split: Any, tta: bool, label_files: Mapping[str, Path | None]) -> Scored:
+def score(asked: Asked) -> Scored:
     """Return the figures of teacher, student and, if asked for, of the student with ten crops."""
-    from edgeproof.evaluation import answers as ask
     from edgeproof.evaluation import figures as count
 
-    images = subject.images(split)
-    labels = count.label_sets(images, label_files)
-    student, teacher = ask.of_student(subject, images), ask.of_teacher(subject, split, images)
+    student, teacher = asked.student, asked.teacher
     columns = {"teacher": teacher} if teacher else {}
-    columns["student"] = student
-    if tta:
-        name, crops = ask.of_ten_crops(subject, images)
-        columns[f"student {name}"] = crops
-    val = ask.before_calibration(subject, split)
-    fitted_on = {"student": val[0], "teacher": val[1]} if val else {}
+    columns |= {"student": student} | asked.crops
     found: dict[str, Figures] = {}
     pairs: dict[str, dict[str, Verification]] = {}
     for name, answers in columns.items():
         target = teacher.rows if teacher and answers is not teacher else None
-        pairs[name] = count.verification(answers, labels)
+        pairs[name] = count.verification(answers, asked.labels)
         found[name] = (
             count.accuracy(answers, target)
             | (count.against_teacher(answers, teacher) if teacher and answers is student else {})
-            | count.calibration(answers, fitted_on.get(name))
+            | count.calibration(answers, asked.val.get(name))
             | count.neighbours(answers)
             | count.verified(pairs[name])
         )

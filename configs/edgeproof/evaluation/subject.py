@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeproof.processes import ALONE, Processes
 from edgeproof_configs.errors import EdgeproofError, UsageError
 from edgeproof_configs.files import FileTable, read_json
 from edgeproof_configs.loader import load_recipe
@@ -40,6 +41,7 @@ class Subject:
         device: where torch works.
         images: returns the readable images of a split.
         teacher: returns the teacher's embeddings of images of a split; None where there are none.
+        processes: those that run the student together.
     """
 
     student: Student
@@ -49,6 +51,7 @@ class Subject:
     device: str
     images: Images
     teacher: TeacherRows | None = None
+    processes: Processes = ALONE
 
     @property
     def class_scores(self) -> bool:
@@ -61,8 +64,13 @@ class Subject:
         return np.append(self.words.rows_of(self.source.class_names), -1)
 
 
-def of_run(run: RunDir, device: str) -> Subject:
+def of_run(run: RunDir, device: str, processes: Processes) -> Subject:
     """Return the student of a run, with its teacher.
+
+    Args:
+        run: of which the stage `train` has finished.
+        device: where torch works.
+        processes: those that run the student together.
 
     Raises:
         UsageError: it has not been trained.
@@ -85,10 +93,13 @@ def of_run(run: RunDir, device: str) -> Subject:
         device=device,
         images=data.split,
         teacher=data.teacher_rows if data.has_teacher else None,
+        processes=processes,
     )
 
 
-def of_weights(recipe_name: str, overrides: Sequence[str], weights: Path, device: str) -> Subject:
+def of_weights(
+    recipe_name: str, overrides: Sequence[str], weights: Path, device: str, processes: Processes
+) -> Subject:
     """Return a student that was trained elsewhere, with the data and the labels of a recipe.
 
     Args:
@@ -96,12 +107,14 @@ def of_weights(recipe_name: str, overrides: Sequence[str], weights: Path, device
         overrides: `key=value` settings that win over it.
         weights: a folder with `model.safetensors` and `config.json`, written by edgeproof or by timm.
         device: where torch works.
+        processes: those that run the student together; the first decides which images can be read.
 
     Raises:
         EdgeproofError: the folder holds no student, or one that does not fit the recipe.
     """
     recipe = load_recipe(recipe_name, list(overrides)).recipe
     source: DataSource = build("data", recipe.data)
+    processes.once(source.prepare)
     source.prepare()
     teacher: Teacher = build("teacher", recipe.teacher, TeacherPlaces(source.root, None, device))
     kind: Any = component_class("head", recipe.head.kind)
@@ -118,7 +131,8 @@ def of_weights(recipe_name: str, overrides: Sequence[str], weights: Path, device
         words=words,
         source=source,
         device=device,
-        images=lambda split: usable(source.split(split))[0],
+        images=lambda split: processes.once(lambda: usable(source.split(split))[0]),
+        processes=processes,
     )
 
 
