@@ -12,7 +12,9 @@ from edgeproof_configs.registry import component_class
 from edgeproof_deploy.decisions import Vocabulary
 from edgeproof_deploy.verify import Verification
 from edgeproof_train.calibration import probabilities
+from edgeproof_train.embeddings import pooled_features
 from edgeproof_train.run_data import RunData
+from edgeproof_train.student import Student
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,18 @@ class Answers:
     def labelled(self) -> np.ndarray:
         """Positions of the images that have a label."""
         return np.flatnonzero(self.vocabulary.labels >= 0)
+
+    def features(self, at: np.ndarray) -> np.ndarray:
+        """Return what images at some positions are compared by, (A, F).
+
+        That is the shipped form's embeddings. Where it scores classes, it is what the student's classifier
+        reads, from the student in PyTorch, as `evaluate` has it.
+        """
+        if self.vocabulary.text is not None:
+            return self.found.embeddings[at]
+        context = self.data.context
+        student, images = Student.load(context.run.stage("train")), self.data.split("test")
+        return pooled_features(student, images.subset(at), device=context.device)
 
     def probabilities(self, at: np.ndarray) -> np.ndarray:
         """Return the softmax of the class scores of the images at some positions, float64 (A, K)."""

@@ -84,15 +84,19 @@ def calibration(answers: Answers) -> dict[str, Any]:
 def nearest_neighbours(answers: Answers) -> dict[str, Any] | None:
     """Return how often an image's nearest neighbours among the other test images are of its class.
 
-    Images without a direction are left out, and of very many images all but an even part.
+    Near is what has near embeddings, or near features where classes are scored (`Answers.features`). Images
+    without a direction are left out, and of very many images all but an even part.
     """
-    vocabulary, rows = answers.vocabulary, answers.found.embeddings
-    at = spread(answers.labelled[rows[answers.labelled].any(axis=1)], MOST_NEIGHBOURS)
+    at = spread(answers.labelled, MOST_NEIGHBOURS)
+    if len(at) < 2:
+        return None
+    rows = answers.features(at)
+    at, rows = at[rows.any(axis=1)], rows[rows.any(axis=1)]
     k = min(NEIGHBOURS, len(at) - 1)
     if k < 1:
         return None
-    occurring, labels = np.unique(vocabulary.labels[at], return_inverse=True)
-    found = knn_metrics(rows[at], labels, classes=len(occurring), k=k)
+    occurring, labels = np.unique(answers.vocabulary.labels[at], return_inverse=True)
+    found = knn_metrics(rows, labels, classes=len(occurring), k=k)
     return {"nearest": found["knn1"], "accuracy": found[f"knn{k}"], "neighbours": k, "images": len(at)}
 
 

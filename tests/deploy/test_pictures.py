@@ -10,17 +10,22 @@ import numpy as np
 import pytest
 from tests.integration import tiny
 
+from edgeproof.evaluation.answers import of_student
+from edgeproof.evaluation.figures import neighbours
+from edgeproof.evaluation.subject import of_run
+from edgeproof.processes import ALONE
 from edgeproof.ship import ship
 from edgeproof_configs.files import FileTable
 from edgeproof_configs.loader import load_recipe
 from edgeproof_configs.run import RunDir
 from edgeproof_configs.stage import StageContext
+from edgeproof_deploy.answers import Answers
 from edgeproof_deploy.decisions import Vocabulary
 from edgeproof_deploy.gates import at_most
 from edgeproof_deploy.pictures import write_pictures
 from edgeproof_deploy.preprocessing_parity import PreprocessingParity
 from edgeproof_deploy.verify import Verification
-from edgeproof_train.embeddings import embed_images
+from edgeproof_train.embeddings import embed_images, pooled_features
 from edgeproof_train.run_data import RunData
 from edgeproof_train.student import Student
 
@@ -113,6 +118,27 @@ def test_write_pictures__class_scores(classifier: Case, tmp_path: Path) -> None:
     files = written(classifier, tmp_path)
     check(files, classifier, classifier.found.embeddings)
     assert (files["embedding"]["space"], files["embedding"]["dimensions"]) == ("class scores", 3)
+
+
+def test_write_pictures__neighbours_are_those_of_evaluate(
+    zero_shot: Case, classifier: Case, tmp_path: Path
+) -> None:
+    for case in (zero_shot, classifier):
+        subject = of_run(case.data.context.run, "cpu", ALONE)
+        expected = neighbours(of_student(subject, subject.images("test")))
+        knn = written(case, tmp_path)["embedding"]["knn"]
+        assert {"knn1": knn["nearest"], "knn17": knn["accuracy"]} == expected
+        assert knn["images"] == 18
+
+
+def test_nearest_neighbours__of_class_scores_look_at_what_the_classifier_reads(classifier: Case) -> None:
+    answers = Answers(classifier.data, classifier.found)
+    chosen = np.array([17, 0, 4])
+    student = Student.load(classifier.data.context.run.stage("train"))
+    rows = answers.features(chosen)
+    assert rows.shape[1] != classifier.found.embeddings.shape[1]
+    expected = pooled_features(student, classifier.data.split("test"))[chosen]
+    np.testing.assert_allclose(rows, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_write_pictures__six_examples_have_a_heat_map(zero_shot: Case, tmp_path: Path) -> None:

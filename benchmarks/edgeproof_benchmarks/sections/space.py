@@ -48,7 +48,10 @@ def neighbours(found: Space) -> Html | None:
     if found.knn is None:
         return None
     knn = found.knn
-    said = f"Accuracy of nearest neighbours (kNN): {percent(knn.nearest)} by the nearest other test image"
+    near = " by the features that the classifier reads" if found.name == "class scores" else ""
+    said = (
+        f"Accuracy of nearest neighbours (kNN){near}: {percent(knn.nearest)} by the nearest other test image"
+    )
     if knn.count > 1:
         said += f", {percent(knn.accuracy)} by the {knn.count} nearest, the nearer the weightier"
     part = f" Measured on {plural(knn.images, 'image')}." if knn.images != found.images else ""
