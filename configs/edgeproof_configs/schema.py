@@ -83,10 +83,13 @@ class AugmentConfig(Config):
     `policy` is a published set of strong changes with torchvision's settings. `policy_magnitude` is 0 to 30
     for rand_augment (9 unless told) and the severity 1 to 10 for aug_mix (3); `policy_operations` is how many
     changes it makes (2). `cutout` is the side of a square that is covered, as a part of the image's side.
+    `shift_pixels` cuts the image anywhere from a photo resized to be larger by this on each side; `pad_pixels`
+    from the image in a frame of this width, of the mean colour, which normalises to 0.
     """
 
     random_resized_crop: tuple[Fraction, Fraction] | None = None
     shift_pixels: Annotated[int, Field(ge=0)] = 0
+    pad_pixels: Annotated[int, Field(ge=0)] = 0
     flip: Fraction = 0.0
     policy: Literal["auto_augment", "rand_augment", "trivial_augment", "aug_mix"] | None = None
     policy_magnitude: Annotated[int, Field(ge=0, le=30)] | None = None
@@ -103,6 +106,9 @@ class AugmentConfig(Config):
             raise ValueError(f"random_resized_crop: expected 0 < smallest <= largest area, got {crop}")
         if crop and self.shift_pixels:
             raise ValueError("shift_pixels has no effect beside random_resized_crop: set one of them")
+        if self.pad_pixels and (crop or self.shift_pixels):
+            other = "random_resized_crop" if crop else "shift_pixels"
+            raise ValueError(f"pad_pixels and {other} both say where the image is cut: set one of them")
         return self
 
     @model_validator(mode="after")

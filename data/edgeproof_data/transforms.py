@@ -37,7 +37,7 @@ POLICY, CUTOUT = 16, slice(17, 19)
 class Augment:
     """Changes of a recipe, in the order of `AugmentConfig`.
 
-    Pixels that a change uncovers, erases or cuts out get the colour that normalises to 0.
+    Pixels that a change adds, uncovers, erases or cuts out get the colour that normalises to 0.
 
     Args:
         config: which changes.
@@ -80,12 +80,23 @@ class Augment:
         return result
 
     def _cut(self, square: Bytes, row: Draws) -> Bytes:
+        square = self._framed(square)
         if self.config.random_resized_crop:
             top, left, height, width = crop_box(self.config.random_resized_crop, square.shape[-1], row[CROP])
             part = torch.from_numpy(square[:, top : top + height, left : left + width])
             return F.resize(part, [self.size, self.size], self.interpolation, antialias=True).numpy()
         top, left = np.floor(row[SHIFT] * (square.shape[-1] - self.size + 1)).astype(int)
         return square[:, top : top + self.size, left : left + self.size]
+
+    def _framed(self, square: Bytes) -> Bytes:
+        pad = self.config.pad_pixels
+        if not pad:
+            return square
+        side = square.shape[-1]
+        framed = np.empty((3, side + 2 * pad, side + 2 * pad), np.uint8)
+        framed[:] = self._colour
+        framed[:, pad : pad + side, pad : pad + side] = square
+        return framed
 
     def _by_torchvision(self, image: Tensor, row: Draws) -> Tensor:
         if self._policy:

@@ -43,7 +43,9 @@ class View:
         self, images: ImageSet, preprocess: Preprocess, augment: AugmentConfig, number: int, workers: int = 1
     ):
         self.preprocess, self.number = preprocess, number
-        self._settings: dict[str, Any] = {"augment": augment.model_dump(), "student": preprocess.to_dict()}
+        # A change that came later is named only where it is on: views stored before it stay valid.
+        changes = augment.model_dump(exclude=None if augment.pad_pixels else {"pad_pixels"})
+        self._settings: dict[str, Any] = {"augment": changes, "student": preprocess.to_dict()}
         self._augment = Augment(augment, preprocess)
         side = self._augment.side or preprocess.resize_size
         self._squares = open_squares(Squares(images, preprocess, side), None, max(workers, 1))

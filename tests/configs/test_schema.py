@@ -12,6 +12,7 @@ def test_augment_config__active_only_where_something_changes() -> None:
     assert AugmentConfig(flip=0.5).active
     assert AugmentConfig(policy="aug_mix").active
     assert AugmentConfig(cutout=0.2).active
+    assert AugmentConfig(pad_pixels=4).active
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,9 @@ def test_augment_config__active_only_where_something_changes() -> None:
         ({"random_resized_crop": (0.5, 0.4)}, "smallest <= largest"),
         ({"random_resized_crop": (0.0, 0.4)}, "0 < smallest"),
         ({"random_resized_crop": (0.5, 1.0), "shift_pixels": 2}, "has no effect beside random_resized_crop"),
+        ({"random_resized_crop": (0.5, 1.0), "pad_pixels": 2}, "pad_pixels and random_resized_crop both say"),
+        ({"shift_pixels": 2, "pad_pixels": 2}, "pad_pixels and shift_pixels both say where"),
+        ({"pad_pixels": -1}, "greater than or equal to 0"),
         ({"flip": 1.5}, "less than or equal to 1"),
         ({"flop": 0.5}, "Extra inputs"),
         ({"policy": "fast_augment"}, "Input should be"),

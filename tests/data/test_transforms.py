@@ -60,6 +60,22 @@ def test_augment__shift_cuts_everywhere_it_can():
     assert sum(found.values()) == COUNT
 
 
+def test_augment__pad_cuts_from_the_image_in_a_frame_of_the_mean_colour():
+    squares, images, change = augment(pad_pixels=2)
+    assert change.side == SIZE
+    mean = torch.tensor([51, 102, 153], dtype=torch.uint8)[:, None, None]
+    found = {}
+    for square, image in zip(torch.from_numpy(squares), images, strict=True):
+        framed = mean.repeat(1, SIZE + 4, SIZE + 4)
+        framed[:, 2:-2, 2:-2] = square
+        for top in range(5):
+            for left in range(5):
+                if np.array_equal(F.crop(framed, top, left, SIZE, SIZE).numpy(), image):
+                    found[top, left] = found.get((top, left), 0) + 1
+    assert len(found) == 25
+    assert sum(found.values()) == COUNT
+
+
 def test_augment__random_resized_crop_shows_a_part():
     change = Augment(AugmentConfig(random_resized_crop=(0.25, 0.25)), PREPROCESS)
     ramp = np.broadcast_to(np.arange(24, dtype=np.uint8) * 10, (1, 3, 24, 24)).repeat(50, axis=0)
@@ -131,7 +147,9 @@ def test_augment__cutout_covers_a_square_of_one_size_with_the_mean_colour():
     assert covered.any(axis=0).all()
 
 
-@pytest.mark.parametrize("crop", [{"random_resized_crop": (0.3, 0.9)}, {"shift_pixels": 3}])
+@pytest.mark.parametrize(
+    "crop", [{"random_resized_crop": (0.3, 0.9)}, {"shift_pixels": 3}, {"pad_pixels": 3}]
+)
 def test_augment__an_image_does_not_depend_on_its_companions(crop: dict[str, Any]):
     squares, images, change = augment(count=12, **crop, **EVERYTHING)
     draws = uniforms(0, 0, np.arange(12), DRAWS)
