@@ -22,7 +22,7 @@ from edgeproof_configs.recipe_files import (
     source_digest,
 )
 from edgeproof_configs.registry import discover
-from edgeproof_configs.schema import SLOTS, Components, Plain, Recipe
+from edgeproof_configs.schema import SLOTS, Components, CompressConfig, Plain, Recipe
 from edgeproof_configs.wording import Finding, explain, got, missing_key, models_in, unknown_key
 from edgeproof_configs.yaml_source import KeyPath, YamlDocument, dotted, entry, holds, parse_yaml
 
@@ -123,7 +123,9 @@ def _validate(given: Plain) -> tuple[Recipe | None, list[Finding]]:
     for key in Recipe.model_fields:
         if key not in given:
             continue
-        if key not in SLOTS:
+        if key == "compress" and isinstance(given[key], dict):
+            sections[key], found = _with_components(CompressConfig, given[key])
+        elif key not in SLOTS:
             sections[key], found = _section(hints[key], given[key], Recipe.model_fields[key].annotation)
         elif get_origin(Recipe.model_fields[key].annotation) is list:
             sections[key], found = _components(SLOTS[key], given[key])
@@ -209,7 +211,7 @@ def _with_components(config_class: type[BaseModel], plain: Plain) -> tuple[Any, 
     outside = dict(plain)
     for key, field in config_class.model_fields.items():
         group = next((mark.group for mark in field.metadata if isinstance(mark, Components)), None)
-        if group is None or key not in plain:
+        if group is None or plain.get(key) is None:
             continue
         inner[key], found = _components(group, plain[key])
         findings += [((key, *path), message) for path, message in found]
