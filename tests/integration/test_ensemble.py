@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,36 @@ def test_ship__student_in_the_space_of_the_first(data: Path, tmp_path: Path) -> 
     assert told[-1]["parts"]["teacher_1"] < told[0]["parts"]["teacher_1"]
     assert told[-1]["parts"]["teacher_2"] < told[0]["parts"]["teacher_2"]
     assert (run / "bundle" / "manifest.json").exists()
+
+
+def test_ship__two_processes_follow_the_curve_of_one(data: Path, tmp_path: Path) -> None:
+    """Batches of 4 in each of two processes are one of 8; a transformer keeps no statistics of its batch."""
+    losses = [{"kind": "multi_teacher"}, {"kind": "text_cross_entropy", "weight": 0.1}]
+    student = {"model": "test_vit", "image_size": 32}
+    recipe = tiny.make_recipe(
+        tmp_path, data, teacher=TWO, losses=losses, student=student, baseline=None, deploy=ENGINE
+    )
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert ship(str(recipe), overrides=[], run=one, until="train", device="cpu") == 0
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    words = ["train", str(recipe), "--run", str(two), "--set", "train.batch_size=4", "--device", "cpu"]
+    done = subprocess.run(
+        [*launch, "-m", "--", "edgeproof", *words], capture_output=True, text=True, check=False, timeout=500
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(EmbeddingCache.open(two / "embed" / "train")) == 27
+    curves = [[row for row in RunDir(run).metrics() if row["event"] == "epoch"] for run in (one, two)]
+    assert [row["step"] for row in curves[0]] == [row["step"] for row in curves[1]] == [3, 6]
+    for alone, shared in zip(*curves, strict=True):
+        for kind, term in alone["losses"].items():
+            assert shared["losses"][kind]["raw"] == pytest.approx(term["raw"], rel=1e-4, abs=1e-6), kind
+            assert shared["losses"][kind].get("parts", {}) == pytest.approx(term.get("parts", {}), rel=1e-4)
+        assert shared["val"]["top1"] == alone["val"]["top1"]
+        assert shared["val"]["cosine_mean"] == pytest.approx(alone["val"]["cosine_mean"], rel=1e-3)
+    parts = [load_file(run / "train" / "losses.safetensors") for run in (one, two)]
+    assert parts[0]["multi_teacher.images"] == parts[1]["multi_teacher.images"]
+    for name in ("mean", "variance"):
+        torch.testing.assert_close(*(part[f"multi_teacher.{name}"] for part in parts))
 
 
 def test_ship__student_in_the_space_of_all(data: Path, tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ class MultiTeacher(Loss):
         pairs = zip(self.projectors, given, targets, spreads, strict=True)
         each = torch.stack([self._term(unit(project(e)), t, spread) for project, e, t, spread in pairs])
         with torch.no_grad():
-            self.told += each
+            self.told += self._of_processes(each[None]).mean(dim=0)
             self.batches += 1
         return (each * each.new_tensor(self.weights)).sum()
 
@@ -130,7 +130,7 @@ class MultiTeacher(Loss):
     @torch.no_grad()
     def _note(self, rows: Tensor) -> None:
         """Take unit rows (B, sum of D_i) of all processes into the running mean and variance."""
-        rows = of_all(rows) if dist.is_initialized() and dist.get_world_size() > 1 else rows
+        rows = self._of_processes(rows)
         count = len(rows)
         share = count / (self.images + count)
         change = rows.mean(dim=0) - self.mean
@@ -138,3 +138,8 @@ class MultiTeacher(Loss):
         self.mean += share * change
         self.variance += share * within + share * (1 - share) * change.square()
         self.images += count
+
+    def _of_processes(self, rows: Tensor) -> Tensor:
+        """Return rows of all processes, which all train at once; in evaluation each is on its own."""
+        several = self.training and dist.is_initialized() and dist.get_world_size() > 1
+        return of_all(rows) if several else rows
