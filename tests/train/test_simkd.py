@@ -142,7 +142,7 @@ def test_check_reusable__values_below_zero_need_a_projector_without_the_last_rel
 
 def test_task__a_step_runs_the_projector_once_and_trains_it(image: Tensor, teacher: Any) -> None:
     task, head = simkd_task(teacher)
-    calls: list[Tensor] = []
+    calls: list[Any] = []
     head.projector.register_forward_hook(lambda module, args, output: calls.append(output))
     batch: Any = {"image": image, "label": torch.tensor([0, 1]), "index": torch.tensor([0, 1])}
     losses = task(batch)
