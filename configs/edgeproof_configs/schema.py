@@ -56,8 +56,8 @@ class AugmentConfig(Config):
     `policy` is a published set of strong changes with torchvision's settings. `policy_magnitude` is 0 to 30
     for rand_augment (9 unless told) and the severity 1 to 10 for aug_mix (3); `policy_operations` is how many
     changes it makes (2). `cutout` is the side of a square that is covered, as a part of the image's side.
-    `shift_pixels` cuts the image anywhere from a photo resized to be larger by this a side, `pad_pixels` cuts it
-    from the image in a frame of this width, of the mean colour, which normalises to 0.
+    `shift_pixels` cuts anywhere from a photo resized to be larger by this on each side. `pad_pixels`
+    does so from the image in a frame of this width and of the mean colour, which normalises to 0.
     """
 
     random_resized_crop: tuple[Fraction, Fraction] | None = None
