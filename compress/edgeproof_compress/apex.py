@@ -25,7 +25,7 @@ def require_apex() -> Any:
         library = importlib.import_module(LIBRARY)
     except ImportError as error:
         raise MissingPackageError(
-            f"NVIDIA's apex with its ASP is not installed ({error}); the package of that name on PyPI is another",
+            f"NVIDIA's apex with its ASP is not installed: {error} (PyPI has another package of that name)",
             where=WHERE,
             fix=FIX,
         ) from error
