@@ -1,0 +1,151 @@
+"""The form of a quantised student that is exported: integer weights, and rounding as explicit operations."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+
+# Importing it defines the operations; torch has no public way to them.
+import torch.ao.quantization.fx._decomposed  # noqa: F401
+from timm.layers import Conv2dSame
+from timm.layers.conv2d_same import conv2d_same
+from torch import Tensor, nn
+
+from edgeproof_compress.placement import Target
+from edgeproof_compress.quantized_student import QUANTIZER_PREFIX, QuantizedStudent
+from edgeproof_compress.quantizers import SIGNED_LEVELS
+from edgeproof_train.outputs import ModelOutputs
+from edgeproof_train.student import Student
+
+SIGNED = (-128, 127)
+UNSIGNED = (0, 255)
+
+
+class IntegerStudent(Student):
+    """What an engine computes: int8 weights, activations rounded where the engine's placement has it.
+
+    Only its forward pass is of use; it is made from a quantised student and cannot be trained or saved.
+
+    Args:
+        student: calibrated, perhaps fine-tuned; stays as it is.
+        target: whose placement and whose integer types.
+    """
+
+    def __init__(self, student: QuantizedStudent, target: Target):
+        super().__init__()
+        self.embedding_dim, self.preprocess = student.embedding_dim, student.preprocess
+        self.classes = student.classes
+        self.graph = copy.deepcopy(student.graph).cpu().eval()
+        ranges = {name: one.ranges.cpu() for name, one in student.weight_quantizers().items()}
+        for name in student.spec.layers:
+            self.graph.set_submodule(name, IntegerLayer(self.graph.get_submodule(name), ranges[name]))
+        for name, quantizer in student.quantizers().items():
+            rounding = nn.Identity()
+            if target in quantizer.targets:
+                unsigned = quantizer.unsigned(target)
+                rounding = Rounding(quantizer.scale(target), unsigned=unsigned, target=target)
+            self.graph.set_submodule(QUANTIZER_PREFIX + name, rounding)
+        self.graph.requires_grad_(False)
+
+    def forward(self, image: Tensor) -> ModelOutputs:
+        """Return the embedding (B, D), not normalised."""
+        return self.outputs(self.graph(image))
+
+    def pooled(self, image: Tensor) -> NoReturn:
+        """Not to be had."""
+        raise NotImplementedError("an integer student is for export only")
+
+    def module(self) -> nn.Module:
+        """Return the backbone's part of the graph."""
+        return self.graph.get_submodule("backbone")
+
+    def backbone_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield nothing: it is not trained."""
+        return iter(())
+
+    def head_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield nothing: it is not trained."""
+        return iter(())
+
+    def card(self) -> dict[str, Any]:
+        """Not to be had."""
+        raise NotImplementedError("an integer student is not saved")
+
+    @classmethod
+    def from_card(cls, card: dict[str, Any]) -> NoReturn:
+        """Not to be had."""
+        raise NotImplementedError("an integer student is not saved")
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the graph's tensors."""
+        return dict(self.graph.state_dict())
+
+    def load_tensors(self, tensors: dict[str, Tensor], path: Path) -> None:
+        """Not to be had."""
+        raise NotImplementedError("an integer student is not saved")
+
+
+class Rounding(nn.Module):
+    """Quantises and dequantises a tensor with one scale.
+
+    TensorRT reads int8 with zero point 0; ONNX Runtime's fast kernels on x86 read uint8, from 0 where nothing is
+    negative, else around 128.
+    """
+
+    def __init__(self, scale: float, *, unsigned: bool, target: Target):
+        super().__init__()
+        if target == "onnxruntime":
+            self.settings = (scale, 0 if unsigned else 128, *UNSIGNED, torch.uint8)
+        else:
+            self.settings = (scale, 0, *SIGNED, torch.int8)
+
+    def forward(self, value: Tensor) -> Tensor:
+        """Return the rounded value."""
+        ops = torch.ops.quantized_decomposed
+        rounded = ops.quantize_per_tensor(value, *self.settings)
+        return ops.dequantize_per_tensor(rounded, *self.settings)
+
+
+class IntegerLayer(nn.Module):
+    """A layer with an int8 weight and one scale for each output channel; the bias stays float32."""
+
+    def __init__(self, layer: Any, ranges: Tensor):
+        super().__init__()
+        weight: Tensor = layer.parametrizations.weight.original.detach()
+        scale = ranges / SIGNED_LEVELS
+        shape = (-1, *[1] * (weight.ndim - 1))
+        rounded = torch.round(weight / scale.reshape(shape)).clamp(*SIGNED)
+        self.register_buffer("integers", rounded.to(torch.int8))
+        self.register_buffer("scale", scale)
+        self.register_buffer("zero", torch.zeros(len(scale), dtype=torch.int8))
+        self.bias = layer.bias
+        self.layer = without_weights(layer)
+
+    def forward(self, value: Tensor) -> Tensor:
+        """Return what the layer gives with the dequantised weight."""
+        weight = torch.ops.quantized_decomposed.dequantize_per_channel(
+            self.integers, self.scale, self.zero, 0, *SIGNED, torch.int8
+        )
+        layer: Any = self.layer
+        if isinstance(layer, nn.Linear):
+            return nn.functional.linear(value, weight, self.bias)
+        if isinstance(layer, Conv2dSame):
+            strides = (layer.stride, layer.padding, layer.dilation, layer.groups)
+            return conv2d_same(value, weight, self.bias, *strides)
+        return layer._conv_forward(value, weight, self.bias)
+
+
+def without_weights(layer: nn.Module) -> nn.Module:
+    """Return a copy of a parametrized layer that has its settings and neither weight nor bias.
+
+    Taking the parametrization off would take it off every copy of the layer, for they share a class.
+    """
+    bare = copy.deepcopy(layer)
+    bare.__class__ = type(layer).__bases__[0]
+    del bare._modules["parametrizations"]
+    bare._parameters.update(weight=None, bias=None)
+    return bare
