@@ -18,6 +18,7 @@ from edgeproof_configs import __version__
 from edgeproof_configs.errors import EdgeproofError, GateError
 from edgeproof_configs.files import write_bytes
 from edgeproof_deploy.numerics import cosines
+from edgeproof_deploy.onnx_passes import fold_pads
 from edgeproof_deploy.runtime.session import OnnxSession
 from edgeproof_train.student import Student
 
@@ -89,6 +90,7 @@ def export_onnx(
     expected = _eager(network, chunks, path)
     model = _trace(network, side, opset)
     _clean(model)
+    fold_pads(model)
     texts = {**_described(network), **(metadata or {})}
     for key in sorted(texts):
         model.metadata_props.add(key=key, value=texts[key])
