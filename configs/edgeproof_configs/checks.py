@@ -209,6 +209,39 @@ def weights_of_losses(recipe: Recipe) -> Iterator[Finding]:
         yield ("losses",), "every loss has weight 0: nothing would be learnt"
 
 
+def tuning_losses(recipe: Recipe) -> Iterator[Finding]:
+    """The losses under which a compressed student is tuned can work, and there is such tuning."""
+    compress = recipe.compress
+    if compress is None:
+        return
+    epochs = [part.epochs for part in (compress.sparsity, compress.quantization) if part and part.epochs]
+    tunes = bool(epochs) or (compress.quantization is not None and compress.quantization.method == "qat")
+    losses, place = compress.losses, ("compress", "losses")
+    if tunes and any(loss.kind == "simkd" for loss in losses or recipe.losses):
+        yield (
+            place if losses else ("compress",),
+            "simkd ends with training: its projector is a part of the student by then; give compress.losses"
+            " other ones, such as [{kind: soft_target}]",
+        )
+    if losses is None:
+        return
+    if not tunes:
+        yield place, "have no effect: nothing is trained (sparsity.epochs: 0, no quantization.method: qat)"
+    for index, loss in enumerate(losses):
+        if epochs and loss.warmup_epochs >= min(epochs):
+            yield (
+                (*place, index, "warmup_epochs"),
+                f"must be below the epochs of fine-tuning ({min(epochs)}), got {loss.warmup_epochs}",
+            )
+    known = {finding for run in CHECKS_OF_LOSSES for finding in run(recipe)}
+    other = recipe.model_copy(update={"losses": list(losses)})
+    for path, message in (finding for run in CHECKS_OF_LOSSES for finding in run(other)):
+        if path[0] == "losses":
+            yield ("compress", *path), message
+        elif (path, message) not in known:
+            yield path, message
+
+
 def measured_latency(recipe: Recipe) -> Iterator[Finding]:
     """The latency gate names something that is built and measured."""
     gate = recipe.gates.latency_p90_ms
@@ -235,7 +268,7 @@ def deployed_once(recipe: Recipe) -> Iterator[Finding]:
         yield ("deploy", "compute_capability"), "has no effect without 'tensorrt_rtx' in deploy.engines"
 
 
-CHECKS: tuple[Callable[[Recipe], Iterator[Finding]], ...] = (
+CHECKS_OF_LOSSES: tuple[Callable[[Recipe], Iterator[Finding]], ...] = (
     stored_views,
     stored_top_k,
     needs_of_labels,
@@ -244,8 +277,12 @@ CHECKS: tuple[Callable[[Recipe], Iterator[Finding]], ...] = (
     dropout_of_second_pass,
     head_is_trained,
     mixed_labels,
-    eased_in,
     weights_of_losses,
+)
+CHECKS = (
+    *CHECKS_OF_LOSSES,
+    eased_in,
+    tuning_losses,
     measured_latency,
     deployed_once,
 )

@@ -7,6 +7,7 @@ import pytest
 
 from edgeproof_configs.loader import load_recipe
 
+PRUNED = ("compress.sparsity.pattern='2:4'",)
 UNLABELLED = ("data={kind: image_folder, root: photos, labels: none}",)
 
 
@@ -47,12 +48,40 @@ UNLABELLED = ("data={kind: image_folder, root: photos, labels: none}",)
             ("deploy.engines=[pytorch]", "deploy.compute_capability='8.9'"),
             "deploy.compute_capability: has no effect without 'tensorrt_rtx' in deploy.engines",
         ),
+        (
+            (*PRUNED, "compress.losses=[{kind: label_cross_entropy}]", "compress.sparsity.epochs=0"),
+            "compress.losses: have no effect: nothing is trained",
+        ),
+        (
+            (*PRUNED, "compress.losses=[{kind: cosine_embedding, warmup_epochs: 5}]"),
+            "compress.losses.0.warmup_epochs: must be below the epochs of fine-tuning (5), got 5",
+        ),
+        (
+            (*UNLABELLED, *PRUNED, "compress.losses=[{kind: text_cross_entropy}]"),
+            "compress.losses.0: text_cross_entropy needs labels, and data.labels is 'none'",
+        ),
+        (
+            (*PRUNED, "compress.losses=[{kind: cosine_embedding, weight: 0}]"),
+            "compress.losses: every loss has weight 0",
+        ),
     ],
 )
 def test_check__refused(overrides: tuple[str, ...], message: str, problems: Callable[..., list[str]]) -> None:
     found = problems(overrides=overrides)
     assert len(found) == 1
     assert message in found[0]
+
+
+def test_check__simkd_cannot_go_on(problems: Callable[..., list[str]]) -> None:
+    simkd = "{kind: simkd, nodes: [{student: layer4, teacher: layer4}]}"
+    words = "simkd ends with training: its projector is a part of the student by then; give compress.losses"
+    for overrides, key in (
+        ((*PRUNED, f"losses.0={simkd}"), "compress: "),
+        ((*PRUNED, f"compress.losses=[{simkd}]"), "compress.losses: "),
+    ):
+        assert [line for line in problems(overrides=overrides) if key + words in line]
+    untuned = (*PRUNED, "compress.sparsity.epochs=0", f"losses.0={simkd}", "deploy.batch=[1, 1]")
+    assert not [line for line in problems(overrides=untuned) if words in line]
 
 
 @pytest.mark.parametrize(

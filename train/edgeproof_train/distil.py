@@ -51,15 +51,20 @@ def distil(data: RunData) -> Trained:
     student = new_student(data)
     if getattr(recipe.student, "head_init", "random") == "least_squares":
         start_from_least_squares(data, student, images)
-    task = DistillTask(
-        student,
-        recipe.losses,
-        loss_context(data, student),
-        supervision(data, student, images),
-        gather=recipe.train.gather,
-    )
+    task = supervised_task(data, student, images)
     reuse_teacher_head(data, task)
     return fit(data, "train", task, recipe.train, images, evaluation(data, "val", task))
+
+
+def supervised_task(data: RunData, student: Student, images: ImageSet) -> DistillTask:
+    """Return the task of a student under the recipe's losses and its teacher."""
+    return DistillTask(
+        student,
+        data.recipe.losses,
+        loss_context(data, student),
+        supervision(data, student, images),
+        gather=data.recipe.train.gather,
+    )
 
 
 def train_on_labels(data: RunData) -> Trained:
@@ -82,24 +87,31 @@ def baseline_config(train: TrainConfig, baseline: BaselineConfig) -> TrainConfig
 
     A warm-up that does not fit into these takes half of them, and patience that could not end them is none.
     """
-    epochs, warmup = baseline.epochs, train.warmup_epochs
-    evaluations = -(-epochs // train.eval_every)
-    changes = {
-        "epochs": epochs,
-        "lr": baseline.lr or train.lr,
-        "warmup_epochs": warmup if warmup < epochs else epochs / 2,
-        "patience": train.patience if (train.patience or 0) <= evaluations - 2 else None,
-        "select": None,
-    }
+    evaluations = -(-baseline.epochs // train.eval_every)
+    patience = train.patience if (train.patience or 0) <= evaluations - 2 else None
+    return shortened(train, baseline.epochs, baseline.lr or train.lr, patience=patience, select=None)
+
+
+def shortened(train: TrainConfig, epochs: int, lr: float, **changes: Any) -> TrainConfig:
+    """Return the loop's settings for another number of epochs, with a warm-up that fits."""
+    warmup = train.warmup_epochs if train.warmup_epochs < epochs else epochs / 2
+    changes |= {"epochs": epochs, "lr": lr, "warmup_epochs": warmup}
     return TrainConfig.model_validate(train.model_dump() | changes)
 
 
 def fit(
-    data: RunData, stage: str, task: DistillTask, config: TrainConfig, images: ImageSet, evaluate: Any
+    data: RunData,
+    stage: str,
+    task: DistillTask,
+    config: TrainConfig,
+    images: ImageSet,
+    evaluate: Any,
+    folder: Path | None = None,
 ) -> Trained:
-    """Run the loop in a stage's folder."""
+    """Run the loop in a stage's folder, or in the one that is given."""
     context = data.context
-    folder = context.folder(stage)
+    folder = folder or context.folder(stage)
+    folder.mkdir(parents=True, exist_ok=True)
     loader = TrainLoader(
         images,
         task.student.preprocess,
@@ -111,7 +123,7 @@ def fit(
         rank=int(os.environ.get("RANK", "0")),
         world=int(os.environ.get("WORLD_SIZE", "1")),
         pixel_folder=context.folder("embed") / PIXELS,
-        views=data.recipe.teacher.stored_views if stage == "train" else None,
+        views=None if stage == "baseline" else data.recipe.teacher.stored_views,
     )
     result: TrainResult = train(
         task,

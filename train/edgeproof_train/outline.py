@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeproof_configs.registry import build, component_class
-from edgeproof_configs.schema import Recipe
+from edgeproof_configs.schema import LossConfig, Recipe
 from edgeproof_data.sets import SPLITS, DataSource
 from edgeproof_train.loss import LossContext, check_needs, nodes_of
 from edgeproof_train.student import Student
@@ -71,10 +71,9 @@ def outline(recipe: Recipe) -> Outline:
     teacher: Any = component_class("teacher", recipe.teacher.kind)
     dim = len(names) if head.class_scores else OUTLINE_DIM
     student = random_student(recipe, dim, any_width=True)
-    needs: dict[str, tuple[str, ...]] = {}
-    for name, loss in zip(loss_names(recipe.losses), recipe.losses, strict=True):
-        component: Any = component_class("loss", loss.kind)
-        needs[name] = component.needs_of(loss)
+    tuning = recipe.compress.losses if recipe.compress else None
+    tuned = {f"compress.losses: {name}": need for name, need in needs_by_name(tuning or ()).items()}
+    needs = needs_by_name(recipe.losses) | tuned
     side = recipe.student.image_size
     context = LossContext(
         dim,
@@ -101,6 +100,15 @@ def outline(recipe: Recipe) -> Outline:
         memory_bytes=training_bytes(student, recipe, parameters),
         losses=tuple(loss.kind for loss in recipe.losses),
     )
+
+
+def needs_by_name(losses: Sequence[LossConfig]) -> dict[str, tuple[str, ...]]:
+    """Return what each loss needs."""
+    needs: dict[str, tuple[str, ...]] = {}
+    for name, loss in zip(loss_names(losses) if losses else (), losses, strict=True):
+        component: Any = component_class("loss", loss.kind)
+        needs[name] = component.needs_of(loss)
+    return needs
 
 
 def random_student(recipe: Recipe, dim: int = OUTLINE_DIM, *, any_width: bool = False) -> Student:

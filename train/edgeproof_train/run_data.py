@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from torch import Tensor, from_numpy
 from edgeproof_configs.errors import DataError
 from edgeproof_configs.files import digest_of, write_text
 from edgeproof_configs.registry import build, component_class
-from edgeproof_configs.schema import Recipe
+from edgeproof_configs.schema import LossConfig, Recipe
 from edgeproof_configs.stage import StageContext
 from edgeproof_data.cache import EmbeddingCache
 from edgeproof_data.check import usable
@@ -81,6 +82,25 @@ class RunData:
             component: Any = component_class("loss", config.kind)
             needs[str(index)] = component.needs_of(config)
         return nodes_of(needs, side)
+
+    def under(self, losses: Sequence[LossConfig]) -> RunData:
+        """Return the same data for a training with other losses; what has been read is not read again."""
+        recipe = self.recipe.model_copy(update={"losses": list(losses)})
+        other = RunData(replace(self.context, recipe=recipe))
+        other.__dict__.update(
+            {key: self.__dict__[key] for key in ("source", "teacher") if key in self.__dict__}
+        )
+        return other
+
+    def for_tuning(self) -> RunData:
+        """Return the same data for fine-tuning what is compressed: under `compress.losses`, if given.
+
+        The recipe's own losses go on at their full weight: they have warmed up.
+        """
+        compress = self.recipe.compress
+        if compress is not None and compress.losses is not None:
+            return self.under(compress.losses)
+        return self.under([loss.model_copy(update={"warmup_epochs": 0.0}) for loss in self.recipe.losses])
 
     @property
     def has_own_words(self) -> bool:

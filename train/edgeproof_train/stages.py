@@ -52,10 +52,12 @@ def embed_stage(context: StageContext) -> StageOutcome:
     """Check every image, fill the teacher's embedding cache and make the text embeddings."""
     data, recipe = RunData(context), context.recipe
     folder = context.folder("embed")
-    where = data.supply if data.has_teacher else "none"
+    trainings = [data] if recipe.compress is None else [data, data.for_tuning()]
+    where = {training.supply for training in trainings} if data.has_teacher else set()
     for name, bank in text_banks(recipe, data.teacher, data.source).items():
         bank.save(folder / name)
-    check_losses(data)
+    for training in trainings:
+        check_losses(training)
     refuse_unknown_classes(data)
     corrupt: list[tuple[str, str, str]] = []
     counts: dict[str, int] = {}
@@ -64,9 +66,9 @@ def embed_stage(context: StageContext) -> StageOutcome:
         images, unreadable = data.checked_split(split)
         corrupt += [(split, path, reason) for path, reason in unreadable]
         counts[split] = len(images)
-        if split == "train" and where == "views":
+        if split == "train" and "views" in where:
             checked |= embed_views(data, images, folder)
-        if where == "none" or (split == "train" and where != "cache"):
+        if not where or (split == "train" and "cache" not in where):
             continue
         cache = embed_split(
             data.teacher,
@@ -84,7 +86,8 @@ def embed_stage(context: StageContext) -> StageOutcome:
     data.write_corrupt(corrupt)
     metrics: dict[str, Any] = {"images": counts, "corrupt": len(corrupt), "cache": checked}
     metrics |= {"dim": data.teacher.embedding_dim, "logit_scale": data.teacher.logit_scale}
-    metrics |= {"teacher": data.teacher.identity(), "supply": where, "val": teacher_metrics(data, "val")}
+    metrics |= {"teacher": data.teacher.identity(), "supply": data.supply if where else "none"}
+    metrics |= {"val": teacher_metrics(data, "val")}
     skipped = f", {len(corrupt)} unreadable ones left out (embed/corrupt.csv)" if corrupt else ""
     made = f", {data.teacher.embedding_dim}-d teacher embeddings" if data.has_teacher else ""
     summary = f"{sum(counts.values())} images{made}{skipped}"
@@ -127,7 +130,8 @@ def text_banks(recipe: Recipe, teacher: Teacher, source: DataSource) -> dict[str
     banks: dict[str, TextBank] = {}
     if not head.class_scores:
         banks[bank_name(None)] = head.make_bank(recipe.head, teacher, source)
-    for loss in recipe.losses:
+    tuning = recipe.compress.losses if recipe.compress else None
+    for loss in [*recipe.losses, *(tuning or ())]:
         spec: TextSpec | None = getattr(loss, "text_spec", lambda: None)()
         if spec is not None:
             banks[bank_name(spec)] = make_text_bank(spec, teacher, source)
