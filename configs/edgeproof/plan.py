@@ -15,10 +15,15 @@ def describe(loaded: LoadedRecipe, run: Path | None = None) -> str:
     Raises:
         UsageError: the student cannot be built, or a loss asks for what this recipe does not have.
         DataError: the images are not where the recipe says.
+        MissingPackageError: a backend of compression cannot be used here.
     """
     from edgeproof_train.outline import outline
 
     found = outline(loaded.recipe)
+    if loaded.recipe.compress is not None:
+        from edgeproof_compress.sparsify import check_sparsity
+
+        check_sparsity(loaded.recipe)
     directory = RunDir(run or Path("runs") / loaded.recipe.name)
     lines = [f"{loaded.recipe.name} ({loaded.file})", ""]
     lines += [f"  {name:<9} {words}" for name, words in found.rows()]

@@ -22,6 +22,8 @@ STAGES = (
     "embed",
     "baseline",
     "train",
+    "sparsify",
+    "quantize",
     "head",
     "export",
     "build",
