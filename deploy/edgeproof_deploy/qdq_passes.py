@@ -41,11 +41,11 @@ def drop_clips(model: onnx.ModelProto) -> int:
     graph = OnnxGraph(model)
     gone = []
     for node in graph.of_type("Relu", "Clip"):
-        bounds = _bounds(graph, node)
+        bounds = bounds_of(graph, node)
         users = graph.consumers(node.output[0])
         if bounds is None or not users or node.output[0] in graph.outputs:
             continue
-        if all(_saturates(graph, user, *bounds) for user in users):
+        if all(saturates(graph, user, *bounds) for user in users):
             for user in users:
                 user.input[0] = node.input[0]
             gone.append(node.output[0])
@@ -82,7 +82,7 @@ def restored_by(graph: OnnxGraph, name: str) -> onnx.NodeProto | None:
     return node if node is not None and node.op_type == "DequantizeLinear" else None
 
 
-def _bounds(graph: OnnxGraph, node: onnx.NodeProto) -> tuple[float, float] | None:
+def bounds_of(graph: OnnxGraph, node: onnx.NodeProto) -> tuple[float, float] | None:
     """Return between what a `Relu` or `Clip` keeps values, None where that is not stored in the file."""
     if node.op_type == "Relu":
         return 0.0, float("inf")
@@ -96,7 +96,7 @@ def _bounds(graph: OnnxGraph, node: onnx.NodeProto) -> tuple[float, float] | Non
     return bounds[0], bounds[1]
 
 
-def _saturates(graph: OnnxGraph, node: onnx.NodeProto, low: float, high: float) -> bool:
+def saturates(graph: OnnxGraph, node: onnx.NodeProto, low: float, high: float) -> bool:
     """Whether a quantiser gives the same for values with and without these bounds."""
     if node.op_type != "QuantizeLinear":
         return False
