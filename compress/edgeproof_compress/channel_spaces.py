@@ -9,60 +9,29 @@ image and the embedding.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from timm.layers import activations
-from timm.layers.norm_act import BatchNormAct2d
-from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
 from torch import Tensor, fx, nn
-from torch.nn import functional as F
 
-from edgeproof_compress.eligibility import is_layer
+from edgeproof_compress.channel_rules import (
+    ELEMENTWISE,
+    ELEMENTWISE_MODULES,
+    MEANS,
+    OF_TWO,
+    POOLS,
+    RESHAPES,
+    SIZES,
+    is_elementwise_norm,
+    shapes_of,
+)
+from edgeproof_compress.eligibility import is_layer, weight_of
 from edgeproof_compress.fold import is_plain_layer
 from edgeproof_compress.graph import module_of, trace
 from edgeproof_train.student import Student
 
-ELEMENTWISE_MODULES = (
-    *(
-        nn.Identity,
-        nn.Dropout,
-        nn.Dropout2d,
-        nn.ReLU,
-        nn.ReLU6,
-        nn.LeakyReLU,
-        nn.ELU,
-        nn.GELU,
-        nn.SiLU,
-        nn.Mish,
-    ),
-    *(nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Sigmoid, nn.Tanh),
-    *(activations.Swish, activations.Mish, activations.Sigmoid, activations.Tanh, activations.HardSwish),
-    *(activations.HardSigmoid, activations.HardMish, activations.GELU, activations.GELUTanh),
-    activations.QuickGELU,
-)
-POOLS = (
-    *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, AvgPool2dSame, MaxPool2dSame),
-)
-ELEMENTWISE: tuple[Any, ...] = (
-    *(F.relu, F.relu6, F.leaky_relu, F.elu, F.gelu, F.silu, F.mish, F.hardswish, F.hardsigmoid, F.dropout),
-    *(torch.relu, torch.sigmoid, torch.tanh, F.sigmoid, F.tanh, operator.neg),
-    *("relu", "sigmoid", "tanh", "clamp", "contiguous", "detach", "float"),
-    *(F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d),
-)
-OF_TWO: tuple[Any, ...] = (
-    *(operator.add, operator.sub, operator.mul, operator.truediv, torch.add, torch.mul, torch.sub),
-    *("add", "sub", "mul", "div"),
-)
-MEANS: tuple[Any, ...] = (torch.mean, "mean", torch.sum, "sum", torch.amax, "amax")
-RESHAPES: tuple[Any, ...] = (
-    *(torch.flatten, torch.reshape, torch.squeeze, torch.unsqueeze),
-    *("flatten", "reshape", "view", "squeeze", "unsqueeze"),
-)
-SIZES: tuple[Any, ...] = (getattr, "size", "dim")
 FIXED = 0
 
 
@@ -298,50 +267,15 @@ class Walk:
         for root in dict.fromkeys(self.root(ties) for ties in self.produced.values()):
             producers, consumers = members(self.produced, root), members(self.consumed, root)
             if root != FIXED and consumers:
-                channels = int(self.weight_of(producers[0]).shape[0])
+                channels = weight_of(self.graph.get_submodule(producers[0])).shape[0]
                 found.append(ChannelSpace(channels, producers, members(self.followed, root), consumers))
         return found
-
-    def weight_of(self, name: str) -> Tensor:
-        """Return the weight of a layer."""
-        module: Any = self.graph.get_submodule(name)
-        return module.weight
 
 
 def is_inside(node: fx.Node, path: str) -> bool:
     """Whether a node belongs to the module of a path."""
     called = str(node.target) if node.op == "call_module" else ""
     return called == path or called.startswith(f"{path}.") or path in node.meta.get("nn_module_stack", {})
-
-
-def is_elementwise_norm(module: nn.Module) -> bool:
-    """Whether a batch norm, with the activation that timm's brings along, treats all channels alike."""
-    if not isinstance(module, BatchNormAct2d):
-        return type(module) in (nn.BatchNorm1d, nn.BatchNorm2d)
-    return isinstance(module.act, ELEMENTWISE_MODULES) and isinstance(module.drop, nn.Identity)
-
-
-class Shapes(fx.Interpreter):
-    """Runs a graph and keeps the shape of every value that is a tensor."""
-
-    def __init__(self, graph: fx.GraphModule):
-        super().__init__(graph)
-        self.found: dict[fx.Node, tuple[int, ...]] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        """Run a node."""
-        result = super().run_node(n)
-        if isinstance(result, Tensor):
-            self.found[n] = tuple(result.shape)
-        return result
-
-
-def shapes_of(graph: fx.GraphModule, side: int) -> dict[fx.Node, tuple[int, ...]]:
-    """Return the shape of every value that is a tensor, for two images (2, 3, side, side)."""
-    run = Shapes(graph)
-    with torch.no_grad():
-        run.run(torch.zeros(2, 3, side, side))
-    return run.found
 
 
 @torch.no_grad()

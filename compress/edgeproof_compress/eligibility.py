@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from edgeproof_compress.fold import is_plain_layer
 from edgeproof_compress.graph import module_of, trace
@@ -68,7 +68,8 @@ def eligibility(student: Student, config: SparsityConfig) -> list[Layer]:
         elif name in excluded:
             reason = "excluded by name"
         kind = "Linear" if isinstance(module, nn.Linear) else "Conv2d"
-        layers.append(Layer(name, kind, tuple(module.weight.shape), module.weight.numel(), reason))
+        weight = student.get_parameter(f"{name}.weight")
+        layers.append(Layer(name, kind, tuple(weight.shape), weight.numel(), reason))
     refuse_what_cannot_be_pruned(
         layers, config, {name: why_not(module) for name, module in modules.items()}, ends
     )
@@ -84,7 +85,7 @@ def why_not(module: nn.Module) -> str:
     """Return why a layer cannot be pruned to 2:4; empty if it can."""
     if not is_plain_layer(module):
         return "its weight is changed before it is used"
-    outputs, inputs = (int(size) for size in module.weight.shape[:2])  # pyright: ignore[reportArgumentType]
+    outputs, inputs = weight_of(module).shape[:2]
     groups = module.groups if isinstance(module, nn.Conv2d) else 1
     if groups > 1:
         depthwise = inputs == 1
@@ -95,6 +96,11 @@ def why_not(module: nn.Module) -> str:
     if outputs % OUTPUT_MULTIPLE:
         found.append(f"{outputs} output channels, not a multiple of {OUTPUT_MULTIPLE}")
     return "; ".join(found)
+
+
+def weight_of(module: Any) -> Tensor:
+    """Return the weight of a convolution or linear layer."""
+    return module.weight
 
 
 def matching(

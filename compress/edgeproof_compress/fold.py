@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from timm.layers import Conv2dSame
+from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -21,8 +21,8 @@ def is_plain_layer(module: nn.Module | None) -> bool:
 def fold_batch_norms(graph: fx.GraphModule) -> list[str]:
     """Fold every batch norm that directly follows a layer of its own into it; the outputs stay the same.
 
-    `w' = w g / sqrt(var + eps)`, `b' = (b - mean) g / sqrt(var + eps) + beta` for each output channel, with the
-    statistics of evaluation. An activation that is part of the norm stays.
+    `w' = w g / sqrt(var + eps)`, `b' = (b - mean) g / sqrt(var + eps) + beta` for each output channel, with
+    the statistics of evaluation. An activation that is part of the norm stays.
 
     Args:
         graph: of a student; changed.

@@ -10,9 +10,8 @@ from typing import Any, NoReturn
 import torch
 
 # Importing it defines the operations; torch has no public way to them.
-import torch.ao.quantization.fx._decomposed  # noqa: F401
-from timm.layers import Conv2dSame
-from timm.layers.conv2d_same import conv2d_same
+import torch.ao.quantization.fx._decomposed
+from timm.layers.conv2d_same import Conv2dSame, conv2d_same
 from torch import Tensor, nn
 
 from edgeproof_compress.placement import Target
@@ -92,8 +91,8 @@ class IntegerStudent(Student):
 class Rounding(nn.Module):
     """Quantises and dequantises a tensor with one scale.
 
-    TensorRT reads int8 with zero point 0; ONNX Runtime's fast kernels on x86 read uint8, from 0 where nothing is
-    negative, else around 128.
+    TensorRT reads int8 with zero point 0; ONNX Runtime's fast kernels on x86 read uint8, from 0 where nothing
+    is negative, else around 128.
     """
 
     def __init__(self, scale: float, *, unsigned: bool, target: Target):
@@ -124,6 +123,7 @@ class IntegerLayer(nn.Module):
         self.register_buffer("zero", torch.zeros(len(scale), dtype=torch.int8))
         self.bias = layer.bias
         self.layer = without_weights(layer)
+        self.same_padding = isinstance(layer, Conv2dSame)
 
     def forward(self, value: Tensor) -> Tensor:
         """Return what the layer gives with the dequantised weight."""
@@ -133,9 +133,9 @@ class IntegerLayer(nn.Module):
         layer: Any = self.layer
         if isinstance(layer, nn.Linear):
             return nn.functional.linear(value, weight, self.bias)
-        if isinstance(layer, Conv2dSame):
-            strides = (layer.stride, layer.padding, layer.dilation, layer.groups)
-            return conv2d_same(value, weight, self.bias, *strides)
+        if self.same_padding:
+            ways = (layer.stride, layer.padding, layer.dilation, layer.groups)
+            return conv2d_same(value, weight, self.bias, *ways)
         return layer._conv_forward(value, weight, self.bias)
 
 

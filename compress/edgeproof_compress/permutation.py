@@ -104,7 +104,7 @@ def kept_by_splits(eights: Tensor) -> Tensor:
     larger = {pair: torch.maximum(eights[:, pair[0]], eights[:, pair[1]]) for pair in sums}
 
     def kept(four: tuple[int, ...]) -> Tensor:
-        one, other = four[:2], four[2:]
+        one, other = (four[0], four[1]), (four[2], four[3])
         best = torch.maximum(sums[one], sums[other])
         return torch.maximum(best, larger[one] + larger[other]).sum(dim=-1)
 

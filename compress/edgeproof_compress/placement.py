@@ -2,7 +2,7 @@
 
 ONNX Runtime turns a convolution or an addition into its integer kernel only where inputs and output are
 quantised, so the outputs of convolutions and both sides of residual additions are too. TensorRT fuses a
-residual addition into the convolution of its main branch, and wants the shortcut side quantised, nothing else.
+residual addition into the convolution of its main branch, and wants the shortcut side quantised, no more.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import fx, nn
 
 from edgeproof_compress.fold import is_plain_layer
-from edgeproof_compress.graph import calls, does_nothing, module_of, source_of, users_of
+from edgeproof_compress.graph import calls, module_of, source_of, users_of
 
 Target = Literal["onnxruntime", "tensorrt"]
 TARGETS: tuple[Target, ...] = ("onnxruntime", "tensorrt")
@@ -142,8 +142,3 @@ def depth(graph: fx.GraphModule, node: fx.Node, convolutions: set[fx.Node]) -> i
         if one is node:
             break
     return counts[node]
-
-
-def passes_through(graph: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a node only hands a value on, as it is or as a choice among its numbers."""
-    return does_nothing(graph, node) or isinstance(module_of(graph, node), SAME_VALUES)

@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
 from edgeproof_compress.fold import fold_batch_norms
-from edgeproof_compress.graph import trace
+from edgeproof_compress.graph import source_of, trace
 from edgeproof_compress.placement import Placement, Target, place
 from edgeproof_compress.quantizers import ActivationQuantizer, Backend, RoundedWeight, WeightQuantizer
 from edgeproof_compress.signs import never_negative
@@ -171,6 +171,48 @@ class QuantizedStudent(Student):
         for weight in self.weight_quantizers().values():
             weight.active = target is not None
 
+    def use_only(self, layer: str) -> None:
+        """Round one layer's weight and what it reads, and nothing else."""
+        self.use(None)
+        read = self.reads()[layer]
+        self.weight_quantizers()[layer].active = True
+        quantizer = self.quantizers()[read]
+        quantizer.use(self.spec.target)
+
+    def reads(self) -> dict[str, str]:
+        """Return for each layer the quantised value that it reads."""
+        nodes = {str(node.target): node for node in self.graph.graph.nodes if node.op == "call_module"}
+        found = {}
+        for layer in self.spec.layers:
+            before = source_of(self.graph, nodes[layer].all_input_nodes[0])
+            found[layer] = str(before.target).removeprefix(QUANTIZER_PREFIX)
+        return found
+
+    def layers_beside(self, value: str) -> list[str]:
+        """Return the quantised layers that read a quantised value, or that it comes from."""
+        readers = [layer for layer, read in self.reads().items() if read == value]
+        rounded = {str(node.target): node for node in self.graph.graph.nodes if node.op == "call_module"}
+        queue, makers = [rounded[QUANTIZER_PREFIX + value]], []
+        while queue:
+            for before in queue.pop().all_input_nodes:
+                if str(before.target) in self.spec.layers:
+                    makers.append(str(before.target))
+                elif not str(before.target).startswith(QUANTIZER_PREFIX):
+                    queue.append(before)
+        return [*readers, *makers]
+
+    def without(self, layers: Sequence[str]) -> QuantizedStudent:
+        """Return the student with these layers in floating point and the other ranges as they are."""
+        left = tuple(layer for layer in self.spec.layers if layer not in set(layers))
+        base = of_shape(self.base_card, self.classes)
+        made = QuantizedStudent(base, QuantizationSpec(left, self.spec.backend, self.spec.target))
+        made.load_tensors(self.tensors(), Path("the student"))
+        ranges = self.ranges()
+        kept = {f"activation.{name}" for name in made.quantizers()} | {f"weight.{name}" for name in left}
+        made.load_ranges({name: ranges[name] for name in kept}, Path("the student"))
+        made.use(self.spec.target)
+        return made.eval()
+
     def parameters_of(self, *, head: bool) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield the graph's parameters by name: those of the embedding head, or all others."""
         for name, parameter in self.graph.named_parameters():
@@ -194,9 +236,7 @@ class QuantizedStudent(Student):
     def from_card(cls, card: dict[str, Any]) -> QuantizedStudent:
         """Return a student of the card's shape, not calibrated."""
         ours = card["edgeproof"]
-        kind: Any = component_class("student", ours["base"]["edgeproof"]["kind"])
-        base: Student = kind.from_card(ours["base"])
-        base.classes = tuple(ours.get("classes", ()))
+        base = of_shape(ours["base"], tuple(ours.get("classes", ())))
         spec = {**ours["quantization"], "layers": tuple(ours["quantization"]["layers"])}
         return cls(base, QuantizationSpec(**spec))
 
@@ -266,12 +306,16 @@ class QuantizedStudent(Student):
         return student.eval()
 
 
-class Block(nn.Module):
+class Block(nn.Identity):
     """Stands for a block whose layers a graph runs one by one: gives its value on."""
 
-    def forward(self, value: Tensor) -> Tensor:
-        """Return the value."""
-        return value
+
+def of_shape(card: dict[str, Any], classes: tuple[str, ...]) -> Student:
+    """Return a student of a card's shape with random weights."""
+    kind: Any = component_class("student", card["edgeproof"]["kind"])
+    student: Student = kind.from_card(card)
+    student.classes = classes
+    return student
 
 
 def is_head(node: fx.Node) -> bool:

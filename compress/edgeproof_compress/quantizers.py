@@ -5,10 +5,12 @@ from __future__ import annotations
 import warnings
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from edgeproof_compress.placement import Target
+from edgeproof_compress.ranges import METHODS, percentile_range
 from edgeproof_configs.errors import MissingPackageError
 
 Backend = Literal["modelopt", "pytorch_quantization"]
@@ -45,7 +47,7 @@ def of_modelopt(axis: int | None) -> Any:
     from modelopt.torch.quantization.config import QuantizerAttributeConfig
     from modelopt.torch.quantization.nn import TensorQuantizer
 
-    quantizer = TensorQuantizer(QuantizerAttributeConfig(num_bits=8, axis=axis))
+    quantizer: Any = TensorQuantizer(QuantizerAttributeConfig(num_bits=8, axis=axis))
     if axis is None:
         quantizer._calibrator = HistogramCalibrator(8, None, False)
     return quantizer
@@ -125,9 +127,12 @@ class ActivationQuantizer(nn.Module):
         self.inner.enable_quant()
         if method == "max" or not self.largest:
             return self.largest
-        extra = {"percentile": percentile or DEFAULT_PERCENTILE} if method == "percentile" else {}
-        self.inner.load_calib_amax(method, **extra)
-        return float(self.inner.amax)
+        calibrator = self.inner._calibrator
+        counts = np.asarray(calibrator._calib_hist, np.float64)
+        edges = np.asarray(calibrator._calib_bin_edges, np.float64)
+        if method == "percentile":
+            return percentile_range(counts, edges, percentile or DEFAULT_PERCENTILE)
+        return METHODS[method](counts, edges)
 
 
 class WeightQuantizer(nn.Module):

@@ -1,0 +1,82 @@
+"""From the histogram of a value's magnitudes to the range that is kept.
+
+The packages below collect the histograms. What they make of them is not used for two methods: modelopt 0.47 calls
+its own rounding with the arguments in another order for `mse` and gives the smallest range that it tries, and both
+packages take many seconds a value for `entropy`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+LEVELS = 128
+"""Magnitudes that int8 has, 0 included."""
+
+Counts = NDArray[np.float64]
+
+
+def entropy_range(counts: Counts, edges: Counts) -> float:
+    """Return the range whose rounded distribution is nearest to the one seen, by KL divergence.
+
+    The method of TensorRT's calibrator (Migacz, "8-bit Inference with TensorRT", GTC 2017): what lies beyond a
+    range is added to its last bin, what lies inside is gathered into 128 levels and spread evenly over their
+    bins that are not empty. Of equal ranges the largest is taken.
+
+    Args:
+        counts: (N,) of the magnitudes in each bin.
+        edges: (N + 1,) of the bins, from 0.
+    """
+    counts = counts.copy()
+    # Zeros are exact at every range, and would hide everything else.
+    counts[0] = counts[1] if len(counts) > 1 else counts[0]
+    tried = range(min(LEVELS, len(counts)), len(counts) + 1)
+    divergences = np.array([divergence(counts, size) for size in tried])
+    best = len(divergences) - 1 - int(np.argmin(divergences[::-1]))
+    return float(edges[tried[best]])
+
+
+def divergence(counts: Counts, size: int) -> float:
+    """Return KL(seen || rounded) where the first `size` bins are kept."""
+    seen = counts[:size].copy()
+    filled = seen > 0
+    levels = (np.arange(size) * LEVELS) // size
+    gathered = np.bincount(levels[filled], seen[filled], LEVELS)
+    members = np.bincount(levels[filled], minlength=LEVELS)
+    spread = np.zeros(size)
+    spread[filled] = (gathered / np.maximum(members, 1))[levels[filled]]
+    seen[-1] += counts[size:].sum()
+    if seen[-1] > 0 and spread[-1] == 0:
+        return np.inf
+    p, q = seen / seen.sum(), spread / spread.sum()
+    some = p > 0
+    return float((p[some] * np.log(p[some] / q[some])).sum())
+
+
+def mse_range(counts: Counts, edges: Counts) -> float:
+    """Return the range with the least mean squared rounding error over the magnitudes seen.
+
+    Args:
+        counts: (N,) of the magnitudes in each bin.
+        edges: (N + 1,) of the bins, from 0.
+    """
+    centres = (edges[1:] + edges[:-1]) / 2
+    tried = edges[min(LEVELS, len(counts)) :]
+
+    def error(amax: float) -> float:
+        step = amax / (LEVELS - 1)
+        rounded = np.minimum(np.round(centres / step), LEVELS - 1) * step
+        return float(((rounded - centres) ** 2 * counts).sum())
+
+    return float(tried[int(np.argmin([error(amax) for amax in tried]))])
+
+
+def percentile_range(counts: Counts, edges: Counts, percentile: float) -> float:
+    """Return the range within which that part of the magnitudes lies, 50 to 100."""
+    share = np.cumsum(counts) / counts.sum()
+    return float(edges[min(int(np.searchsorted(share, percentile / 100)) + 1, len(counts))])
+
+
+METHODS: dict[str, Callable[[Counts, Counts], float]] = {"entropy": entropy_range, "mse": mse_range}
