@@ -156,7 +156,7 @@ def test_channel_spaces__what_is_known_moves_together(case: str, monkeypatch: py
 
 
 def test_channel_spaces__shared_weights_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = Network(lambda n, x: n.three(n.two(n.one(x))), **layers(three=nn.Conv2d(16, 16, 1)))
+    network: Any = Network(lambda n, x: n.three(n.two(n.one(x))), **layers(three=nn.Conv2d(16, 16, 1)))
     assert len(spaces_of(network, monkeypatch)) == 2
     network.three.weight = network.two.weight
     assert spaces_of(network, monkeypatch) == []

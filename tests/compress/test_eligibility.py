@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.compress.small_students import make_student
 
@@ -8,7 +10,7 @@ from edgeproof_configs.compress_schema import SparsityConfig
 from edgeproof_configs.errors import UsageError
 
 
-def layers(model: str = "cifar_resnet8", dim: int = 16, **settings: object) -> dict[str, Layer]:
+def layers(model: str = "cifar_resnet8", dim: int = 16, **settings: Any) -> dict[str, Layer]:
     found = eligibility(make_student(model, dim=dim), SparsityConfig.model_validate(settings))
     return {layer.name: layer for layer in found}
 
@@ -57,8 +59,9 @@ def test_ends_of__are_the_layers_at_both_ends() -> None:
 
 @pytest.mark.parametrize("key", ["include", "exclude"])
 def test_eligibility__a_pattern_that_matches_nothing(key: str) -> None:
+    settings: dict[str, Any] = {key: ["backbone.layer2.0.conv3"]}
     with pytest.raises(UsageError) as caught:
-        layers(**{key: ["backbone.layer2.0.conv3"]})
+        layers(**settings)
     assert caught.value.exit_code == 2
     text = str(caught.value)
     assert "no layer matches 'backbone.layer2.0.conv3'. Did you mean 'backbone.layer2.0.conv" in text

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -78,13 +79,13 @@ def test_is_2_4__looks_along_the_input_channels() -> None:
 
 
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW])
-def test_hold__dropped_weights_stay_zero(optimizer: type[torch.optim.Optimizer]) -> None:
+def test_hold__dropped_weights_stay_zero(optimizer: Any) -> None:
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 4))
+    network: Any = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 4))
     masks = {name: mask_2_4(network.get_parameter(name)) for name in ("0.weight", "2.weight")}
     hold(network, masks)
     before = network[0].weight.detach().clone()
-    extra = {"momentum": 0.9} if optimizer is torch.optim.SGD else {}
+    extra: dict[str, Any] = {"momentum": 0.9} if optimizer is torch.optim.SGD else {}
     step = optimizer(network.parameters(), lr=0.1, weight_decay=0.1, **extra)
     for _ in range(5):
         step.zero_grad()

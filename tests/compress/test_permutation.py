@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 import pytest
 import torch
@@ -17,9 +18,10 @@ from edgeproof_compress.permutation import (
     kept_share,
     kept_under,
 )
+from edgeproof_train.students.timm import TimmStudent
 
 
-def uneven_student() -> nn.Module:
+def uneven_student() -> TimmStudent:
     """Return a student whose channels are strong and weak by runs of four, as no mask likes them."""
     student = make_student()
     strong = torch.arange(64) // 4 % 2 == 0
@@ -31,8 +33,8 @@ def uneven_student() -> nn.Module:
     return student
 
 
-def orders_of(student: nn.Module, seconds: float = 20.0, seed: int = 0) -> list[Order]:
-    spaces = channel_spaces(student)  # pyright: ignore[reportArgumentType]
+def orders_of(student: TimmStudent, seconds: float = 20.0, seed: int = 0) -> list[Order]:
+    spaces = channel_spaces(student)
     eligible = [name for space in spaces for name in space.consumers]
     return find_orders(student, spaces, eligible, seconds=seconds, seed=seed)
 
@@ -65,7 +67,7 @@ def test_find_orders__the_output_stays_and_the_masks_keep_what_was_said() -> Non
     student = uneven_student()
     with torch.no_grad():
         expected = student(images()).embedding
-    spaces = {space.name: space for space in channel_spaces(student)}  # pyright: ignore[reportArgumentType]
+    spaces = {space.name: space for space in channel_spaces(student)}
     for order in orders_of(student):
         (consumer,) = spaces[order.space].consumers
         weight = student.get_parameter(f"{consumer}.weight")
@@ -79,7 +81,7 @@ def test_find_orders__the_output_stays_and_the_masks_keep_what_was_said() -> Non
 @pytest.mark.parametrize("seed", range(4))
 def test_find_orders__never_keeps_less(seed: int) -> None:
     torch.manual_seed(seed)
-    layer = nn.Sequential(nn.Linear(8, 16), nn.Linear(16, 8))
+    layer: Any = nn.Sequential(nn.Linear(8, 16), nn.Linear(16, 8))
     space = ChannelSpace(16, ("0",), (), ("1",))
     (order,) = find_orders(layer, [space], ["1"], seconds=5, seed=seed)
     assert order.kept >= order.kept_before
@@ -104,7 +106,7 @@ def test_find_orders__is_seeded() -> None:
 
 def test_find_orders__only_what_is_pruned_counts() -> None:
     student = uneven_student()
-    spaces = channel_spaces(student)  # pyright: ignore[reportArgumentType]
+    spaces = channel_spaces(student)
     found = find_orders(student, spaces, ["backbone.layer2.0.conv2"], seconds=5, seed=0)
     assert [order.space for order in found] == ["backbone.layer2.0.conv1"]
 
