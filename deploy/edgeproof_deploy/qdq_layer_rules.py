@@ -72,15 +72,12 @@ def float_output(graph: QuantisedGraph, target: Target) -> Iterator[Finding]:
         added = graph.only_consumer(end)
         if graph.only_quantised(end) or (added is not None and _is_residual(graph, added)):
             continue
-        fix = "quantise its output" if layer.op_type == "Conv" else "make it a MatMul: split_gemms"
-        yield Finding(
-            label_of(layer),
-            "float_output",
-            "warning",
-            f"the output of {layer.op_type} is not quantised, or used by something else too",
-            f"{graph.share_of(layer)} in floating point",
-            fix,
-        )
+        said, fix = "its result is not quantised", "quantise it"
+        if layer.op_type != "Conv":
+            said, fix = "its bias is in floating point", "make it a Gemm with a 32-bit bias: integer_biases"
+        cost = f"{graph.share_of(layer)} in floating point"
+        said = f"{layer.op_type} of integers that is not computed so: {said}"
+        yield Finding(label_of(layer), "float_output", "warning", said, cost, fix)
 
 
 def kept_rectifier(graph: QuantisedGraph, target: Target) -> Iterator[Finding]:
@@ -157,10 +154,13 @@ def ends(graph: QuantisedGraph, target: Target) -> Iterator[Finding]:
 
 def _gives_float(graph: QuantisedGraph, layer: onnx.NodeProto) -> bool:
     """Whether ONNX Runtime has a kernel for a layer that takes integers and gives floating point."""
+    if layer.op_type == "MatMul":
+        # With the bias that is added to it, a product of two matrices becomes a Gemm.
+        shape, user = graph.shape(layer.output[0]), graph.only_consumer(layer.output[0])
+        biased = user is not None and user.op_type == "Add" and any(map(graph.is_constant, user.input))
+        return not biased or shape is None or len(shape) != 2
     bias = input_of(layer, 2)
-    return layer.op_type == "MatMul" or (
-        layer.op_type == "Gemm" and (not bias or restored_by(graph, bias) is not None)
-    )
+    return layer.op_type == "Gemm" and (not bias or restored_by(graph, bias) is not None)
 
 
 def _is_residual(graph: QuantisedGraph, node: onnx.NodeProto) -> bool:

@@ -6,14 +6,14 @@ from typing import Literal
 
 import numpy as np
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
 
-from edgeproof_deploy.onnx_graph import OnnxGraph, attribute, input_of, remove_nodes
+from edgeproof_deploy.onnx_graph import OnnxGraph, attribute, input_of, label_of, remove_nodes
 from edgeproof_deploy.onnx_passes import fold_pads, is_restored_matrix, transpose_weights
 
 Target = Literal["onnxruntime", "tensorrt"]
-MOVES = ("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Slice", "Gather", "MaxPool")
-"""Operators whose results are among the values that they are given."""
+MOVES = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Slice", "Gather", "MaxPool")
+"""Operators that give some of the values that they are given; ONNX Runtime fuses across them."""
 
 
 def fit_to_engine(model: onnx.ModelProto, target: Target) -> dict[str, int]:
@@ -24,7 +24,7 @@ def fit_to_engine(model: onnx.ModelProto, target: Target) -> dict[str, int]:
     """
     made = {"fold_pads": fold_pads(model)}
     if target == "onnxruntime":
-        made |= {"drop_clips": drop_clips(model), "split_gemms": split_gemms(model)}
+        made |= {"drop_clips": drop_clips(model), "integer_biases": integer_biases(model)}
     return made | {"transpose_weights": transpose_weights(model)}
 
 
@@ -53,24 +53,32 @@ def drop_clips(model: onnx.ModelProto) -> int:
     return len(gone)
 
 
-def split_gemms(model: onnx.ModelProto) -> int:
-    """Make Add(MatMul(x, Transpose(W)), b) of every quantised `Gemm`, in place.
+def integer_biases(model: onnx.ModelProto) -> int:
+    """Store the bias of every `Gemm` with integer factors in 32-bit integers, in place.
 
-    ONNX Runtime computes a `Gemm` of 8 bits with a result in floating point only if its bias is of 32-bit
-    integers; a `MatMul` has no such condition. `transpose_weights` then removes the `Transpose`.
+    ONNX Runtime then computes it in integers; else it restores the weights at every run. A bias is rounded to
+    a step of input's scale times weights' scale, as ONNX Runtime itself does to those of convolutions.
 
     Returns:
         how many were changed.
     """
     graph = OnnxGraph(model)
-    nodes: list[onnx.NodeProto] = []
     changed = 0
-    for node in graph.nodes:
-        parts = _split(graph, node) if node.op_type == "Gemm" else None
-        nodes.extend(parts or [node])
-        changed += parts is not None
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
+    for gemm in list(graph.of_type("Gemm")):
+        made = _integer_bias(graph, gemm)
+        if made is None:
+            continue
+        integers, step = made
+        name = f"{label_of(gemm)}.bias"
+        stored = {"integers": integers, "scale": step, "zero": np.zeros(step.shape, np.int32)}
+        for part, values in stored.items():
+            model.graph.initializer.append(numpy_helper.from_array(values, f"{name}.{part}"))
+        inputs = [f"{name}.{part}" for part in stored]
+        restored = helper.make_node("DequantizeLinear", inputs, [f"{name}.restored"], name, axis=0)
+        gemm.input[2] = restored.output[0]
+        model.graph.node.insert(0, restored)
+        changed += 1
+    remove_nodes(model, ())
     return changed
 
 
@@ -111,19 +119,20 @@ def saturates(graph: OnnxGraph, node: onnx.NodeProto, low: float, high: float) -
     return lowest <= ends.min and highest >= ends.max
 
 
-def _split(graph: OnnxGraph, gemm: onnx.NodeProto) -> list[onnx.NodeProto] | None:
-    weight, quantised = graph.producer(gemm.input[1]), restored_by(graph, gemm.input[0]) is not None
+def _integer_bias(graph: OnnxGraph, gemm: onnx.NodeProto) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the bias in steps and the size of a step, None where it cannot be stored like that."""
+    bias = graph.constant(input_of(gemm, 2))
+    data, weight = restored_by(graph, gemm.input[0]), restored_by(graph, gemm.input[1])
     plain = attribute(gemm, "transA", 0) == 0 and attribute(gemm, "transB", 0) == 1
     plain = plain and attribute(gemm, "alpha", 1.0) == attribute(gemm, "beta", 1.0) == 1.0
-    if not (quantised and plain and weight is not None and is_restored_matrix(graph, weight)):
+    if bias is None or bias.ndim != 1 or data is None or weight is None or not plain:
         return None
-    name, out = gemm.name or gemm.output[0], gemm.output[0]
-    turned = helper.make_node(
-        "Transpose", [gemm.input[1]], [f"{out}.weight"], f"{name}_transpose", perm=[1, 0]
-    )
-    bias = input_of(gemm, 2)
-    product = helper.make_node(
-        "MatMul", [gemm.input[0], f"{out}.weight"], [f"{out}.product" if bias else out], f"{name}_matmul"
-    )
-    added = [helper.make_node("Add", [product.output[0], bias], [out], f"{name}_bias")] if bias else []
-    return [turned, product, *added]
+    scales = graph.constant(data.input[1]), graph.constant(weight.input[1])
+    if not is_restored_matrix(graph, weight) or scales[0] is None or scales[1] is None or scales[0].size != 1:
+        return None
+    step = (scales[0].reshape(()) * np.broadcast_to(scales[1], bias.shape)).astype(np.float32)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        integers = np.rint(bias.astype(np.float64) / step)
+    if not (np.abs(integers) < np.iinfo(np.int32).max).all():
+        return None
+    return integers.astype(np.int32), step

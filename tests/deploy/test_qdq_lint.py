@@ -74,14 +74,17 @@ class Network:
         b = self.b
         pooled = b.add("ReduceMean", z, b.store(np.array([2, 3], np.int64)), keepdims=0)
         pooled = pooled if self.flaws.get("float_head") else self.q(pooled)
-        if self.flaws.get("gemm"):
-            weight = b.float_weight(4, 8) if self.flaws.get("float_head") else b.weight(4, 8)
-            out = b.add("Gemm", pooled, weight, b.store(np.zeros(4, np.float32)), name="head", transB=1)
-        else:
-            weight = b.float_weight(8, 4) if self.flaws.get("float_head") else b.weight(8, 4, axis=1)
+        floating = self.flaws.get("float_head")
+        if self.flaws.get("matmul"):
+            weight = b.float_weight(8, 8) if floating else b.weight(8, 8, axis=1)
             product = b.add("MatMul", pooled, weight, name="head")
-            out = b.add("Add", product, b.store(np.zeros(4, np.float32)))
-        return b.model(self.q(out) if self.flaws.get("rounded_output") else out, (4,))
+            out = b.add("Add", product, b.store(np.zeros(8, np.float32)))
+        else:
+            integers = self.ort and not self.flaws.get("float_bias") and not floating
+            bias = self.bias() if integers else b.store(np.zeros(8, np.float32))
+            weight = b.float_weight(8, 8) if floating else b.weight(8, 8)
+            out = b.add("Gemm", pooled, weight, bias, name="head", transB=1)
+        return b.model(self.q(out) if self.flaws.get("rounded_output") else out, (8,))
 
 
 def findings(target: Target, **flaws: Any) -> list[Finding]:
@@ -126,7 +129,8 @@ def test_lint__nothing_grave_in_a_well_placed_network(target: Target) -> None:
         (ORT, {"dtype": np.int8}, {("kept_rectifier", "warning")}),
         (TRT, {"bias": True}, {("integer_bias", "error")}),
         (ORT, {"float_output": True}, {("float_output", "warning")}),
-        (ORT, {"gemm": True}, {("float_output", "warning")}),
+        (ORT, {"float_bias": True}, {("float_output", "warning")}),
+        (ORT, {"matmul": True}, {("float_output", "warning")}),
         (ORT, {"scale": 0.0}, {("bad_scale", "error")}),
         (ORT, {"scale": float("nan")}, {("bad_scale", "error")}),
         (TRT, {"scale": float("inf")}, {("bad_scale", "error")}),
@@ -146,10 +150,10 @@ def test_lint__finds_the_flaw(target: Target, flaws: dict[str, Any], expected: s
     ("target", "flaws"),
     [
         (ORT, {"bias": True}),
-        (TRT, {"weight_uint8": True, "gemm": False}),
-        (TRT, {"gemm": True}),
+        (TRT, {"weight_uint8": True}),
+        (TRT, {"matmul": True}),
         (ORT, {"float_head": True}),
-        (TRT, {"float_head": True, "gemm": True}),
+        (TRT, {"float_head": True, "matmul": True}),
         (TRT, {"activation": "HardSwish"}),
         (TRT, {"float_output": True}),
         (ORT, {"scale": 1e-3}),
@@ -164,7 +168,7 @@ def test_lint__what_the_other_engine_minds(target: Target, flaws: dict[str, Any]
 def test_lint__names_the_node_and_its_share() -> None:
     found = {one.rule: one for one in findings(ORT, float_weight=True)}
     assert found["float_layer"].node == "branch"
-    stem, branch, depthwise, head = 8 * 27 * 64, 8 * 72 * 64, 8 * 9 * 64, 32
+    stem, branch, depthwise, head = 8 * 27 * 64, 8 * 72 * 64, 8 * 9 * 64, 64
     share = branch / (stem + branch + depthwise + head)
     assert found["float_layer"].cost == f"{share:.1%} of the multiply-adds in floating point"
     line = found["float_layer"].words()
