@@ -107,7 +107,9 @@ def zeroing(mask: Tensor) -> Callable[[Tensor], Tensor]:
         nonlocal dropped
         if dropped.device != gradient.device:
             dropped = dropped.to(gradient.device)
-        return gradient.masked_fill(dropped, 0)
+        # In exactly the layout that it came in, which several processes compare with the parameter's.
+        kept = gradient.new_empty_strided(gradient.shape, gradient.stride()).copy_(gradient)
+        return kept.masked_fill_(dropped, 0)
 
     return zero
 

@@ -15,6 +15,7 @@ from edgeproof_compress.masks import (
     load_masks,
     mask_2_4,
     save_masks,
+    zeroing,
 )
 from edgeproof_configs.errors import EdgeproofError
 
@@ -104,6 +105,15 @@ def test_hold__an_infinite_gradient_of_a_dropped_weight_is_zero() -> None:
     (layer.weight * torch.tensor([[1.0, 1.0, torch.inf, torch.nan]])).sum().backward()
     assert layer.weight.grad is not None
     assert layer.weight.grad.tolist() == [[1.0, 1.0, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize("strides", [(8, 1, 8, 8), (8, 1, 1, 1)])
+def test_hold__leaves_the_layout_of_a_gradient(strides: tuple[int, ...]) -> None:
+    gradient = torch.ones(4, 8, 1, 1).as_strided((4, 8, 1, 1), strides)
+    found = zeroing(mask_2_4(torch.randn(4, 8, 1, 1)))(gradient)
+    assert found.stride() == strides
+    assert int(found.sum()) == 16
+    assert int(gradient.sum()) == 32
 
 
 def test_hold__taken_off_and_frozen() -> None:

@@ -52,10 +52,10 @@ def embed_stage(context: StageContext) -> StageOutcome:
     """Check every image, fill the teacher's embedding cache and make the text embeddings."""
     data, recipe = RunData(context), context.recipe
     folder = context.folder("embed")
-    trainings = [data] if recipe.compress is None else [data, data.for_tuning()]
-    where = {training.supply for training in trainings} if data.has_teacher else set()
     for name, bank in text_banks(recipe, data.teacher, data.source).items():
         bank.save(folder / name)
+    trainings = [data] if recipe.compress is None else [data, data.for_tuning()]
+    where = {training.supply for training in trainings} if data.has_teacher else set()
     for training in trainings:
         check_losses(training)
     refuse_unknown_classes(data)
