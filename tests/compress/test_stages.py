@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeproof_configs.errors import UsageError
+from edgeproof_configs.errors import EdgeproofError, UsageError
 from edgeproof_configs.stage import StageContext
 from edgeproof_train.run_data import RunData
 from edgeproof_train.stages import embed_stage
@@ -27,7 +27,7 @@ def test_embed_stage__makes_the_words_that_only_tuning_needs(make_context: MakeC
     tuning = data.for_tuning()
     assert tuning.has_own_words
     assert tuning.source is data.source
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(EdgeproofError, match="text embeddings are missing"):
         tuning.text_rows(tuning.recipe.losses[0].text_spec())  # pyright: ignore[reportAttributeAccessIssue]
     embed_stage(context)
     rows = tuning.text_rows(tuning.recipe.losses[0].text_spec())  # pyright: ignore[reportAttributeAccessIssue]

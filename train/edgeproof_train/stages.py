@@ -54,7 +54,8 @@ def embed_stage(context: StageContext) -> StageOutcome:
     folder = context.folder("embed")
     for name, bank in text_banks(recipe, data.teacher, data.source).items():
         bank.save(folder / name)
-    trainings = [data] if recipe.compress is None else [data, data.for_tuning()]
+    others = recipe.compress is not None and recipe.compress.losses is not None
+    trainings = [data, data.for_tuning()] if others else [data]
     where = {training.supply for training in trainings} if data.has_teacher else set()
     for training in trainings:
         check_losses(training)
