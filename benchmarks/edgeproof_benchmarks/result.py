@@ -19,7 +19,7 @@ def make_result(context: StageContext) -> dict[str, Any]:
     """Join the figures of a run's stages, judge them, and return plain data."""
     verified, measured = context.metrics("verify"), context.metrics("bench")
     rows = [
-        row | measured["forms"].get(f"{row['form']}/{row['engine']}", {})
+        row | measured["forms"].get(f"{row['form']}/{row['engine']}/{row['precision']}", {})
         for row in full_rows(verified["rows"])
     ]
     add_latency_gate(context, rows)
@@ -45,13 +45,13 @@ def make_result(context: StageContext) -> dict[str, Any]:
 
 def full_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the rows of the verification; `parity.json` has every flip, a row the first and the count."""
-    short = []
-    for row in rows:
-        parity = row["parity"]
-        if parity and parity.get("flips"):
-            parity = parity | {"flips": parity["flips"][:FLIPS], "flip_count": len(parity["flips"])}
-        short.append({**row, "parity": parity})
-    return short
+    return [{**row, "parity": [with_few_flips(pair) for pair in row["parity"]]} for row in rows]
+
+
+def with_few_flips(pair: dict[str, Any]) -> dict[str, Any]:
+    """Return a pair with its first flips and how many there are."""
+    flips = pair.get("flips")
+    return pair | {"flips": flips[:FLIPS], "flip_count": len(flips)} if flips else pair
 
 
 def add_latency_gate(context: StageContext, rows: list[dict[str, Any]]) -> None:

@@ -24,6 +24,7 @@ from edgeproof_configs.schema import BenchConfig
 from edgeproof_configs.stage import StageContext, StageOutcome
 from edgeproof_data.sets import ImageSet
 from edgeproof_deploy.engine import Session, make_engine
+from edgeproof_deploy.forms import forms_of
 from edgeproof_deploy.runtime.preprocess import Preprocess, open_image
 from edgeproof_deploy.stages import built_file, size_of
 from edgeproof_train.run_data import RunData
@@ -31,6 +32,7 @@ from edgeproof_train.teacher import Teacher
 
 Classify = Callable[[np.ndarray], np.ndarray]
 PHASE_IMAGES = 64
+TEACHER = "teacher//fp32"
 ROUNDS = 5
 
 
@@ -41,39 +43,61 @@ def bench_stage(context: StageContext) -> StageOutcome:
     images = data.split("test")
     head: Any = component_class("head", recipe.head.kind)
     classify = head.load(context.run.stage("head")).logits
-    student_folder = context.run.stage("train")
-    kinds = ["pytorch", *(kind for kind in recipe.deploy.engines if kind != "pytorch")]
-    files = {kind: student_folder if kind == "pytorch" else built_file(context, kind) for kind in kinds}
+    files = files_of(context)
     figures: dict[str, dict[str, Any]] = {
-        f"student/{kind}": {"size_bytes": size_of(file)} for kind, file in files.items()
+        name: {"size_bytes": size_of(file)} for name, (_, file) in files.items()
     }
     with ExitStack() as stack:
         sessions: dict[str, Session] = {}
-        for kind, file in files.items():
+        for name, (kind, file) in files.items():
             engine = make_engine(kind)
-            if engine.runs_here:
-                sessions[kind] = engine.open(file, recipe.bench.threads)
-                stack.callback(sessions[kind].close)
+            if engine.runs_here and is_timed(name):
+                sessions[name] = engine.open(file, recipe.bench.threads)
+                stack.callback(sessions[name].close)
         preprocess = student_preprocess(context)
         teacher = data.teacher if data.teacher.live else None
         latencies = by_form(sessions, teacher, preprocess, images, recipe.deploy.batch, recipe.bench)
         for name, measured in latencies.items():
             phases: dict[str, Latency] = {}
-            session = sessions.get(name.partition("/")[2])
+            session = sessions.get(name)
             if session is not None:
                 phases = phases_of(session, preprocess, images, classify, recipe.bench)
             threads = recipe.bench.threads or torch.get_num_threads()
             figures.setdefault(name, {}).update(form_figures(measured, phases, threads))
     write_traces(folder / "traces.npz", latencies)
-    if "onnxruntime" in files:
-        shape = (1, 3, preprocess.image_size, preprocess.image_size)
-        figures["student/onnxruntime"]["memory_bytes"] = peak_memory(
-            files["onnxruntime"], shape, recipe.bench.threads
-        )
+    shape = (1, 3, preprocess.image_size, preprocess.image_size)
+    for name, (kind, file) in files.items():
+        if kind == "onnxruntime":
+            figures[name]["memory_bytes"] = peak_memory(file, shape, recipe.bench.threads)
     failures, unmeasured = latency_gate(context, latencies)
     write_json(folder / "latency.json", {"environment": environment(), "forms": figures})
     metrics = {"forms": figures, "gate_failures": failures, "gates_not_measured": unmeasured}
     return StageOutcome([folder / "latency.json", folder / "traces.npz"], metrics, said(latencies, failures))
+
+
+def files_of(context: StageContext) -> dict[str, tuple[str, Path]]:
+    """Return the engine and the file of each form, by `form/engine/precision`."""
+    recipe = context.recipe
+    kinds = ["pytorch", *(kind for kind in recipe.deploy.engines if kind != "pytorch")]
+    found: dict[str, tuple[str, Path]] = {}
+    for form in forms_of(recipe, context.run):
+        for kind in kinds:
+            if kind == "pytorch" and not form.has_own_student:
+                continue
+            file = form.folder if kind == "pytorch" else built_file(context, form, kind)
+            found[f"{form.name}/{kind}/{form.precision}"] = (kind, file)
+    return found
+
+
+def is_timed(name: str) -> bool:
+    """Whether the time of a form means anything: simulated rounding in PyTorch computes in floating point."""
+    return name.split("/")[1:] != ["pytorch", "int8"]
+
+
+def shown(name: str) -> str:
+    """Return a form's key in words: `onnxruntime int8`, `sparse onnxruntime fp32`, `teacher`."""
+    form, engine, precision = name.split("/")
+    return " ".join(word for word in ("" if form == "student" else form, engine, precision) if word)
 
 
 def student_preprocess(context: StageContext) -> Preprocess:
@@ -96,11 +120,11 @@ def by_form(
     for batch in batches:
         calls: dict[str, Callable[[], Any]] = {}
         inputs = {"image": input_batch(images, preprocess, batch)}
-        for kind, session in sessions.items():
-            calls[f"student/{kind}"] = lambda session=session, inputs=inputs: session.run(inputs)
+        for name, session in sessions.items():
+            calls[name] = lambda session=session, inputs=inputs: session.run(inputs)
         if teacher is not None and teacher.preprocess is not None:
             pixels = torch.from_numpy(input_batch(images, teacher.preprocess, batch)).to(teacher.device)
-            calls["teacher/"] = lambda pixels=pixels, teacher=teacher: teacher.encode_image(pixels).cpu()
+            calls[TEACHER] = lambda pixels=pixels, teacher=teacher: teacher.encode_image(pixels).cpu()
         measured = interleave(
             calls, seconds=bench.seconds, warmup_seconds=bench.warmup_seconds, rounds=ROUNDS
         )
@@ -131,7 +155,7 @@ def phases_of(
 
 
 def write_traces(path: Path, latencies: dict[str, dict[int, Latency]]) -> None:
-    """Keep every sample, in milliseconds, by `form/engine/batch`."""
+    """Keep every sample, in milliseconds, by `form/engine/precision/batch`."""
     import io
 
     buffer = io.BytesIO()
@@ -147,24 +171,28 @@ def write_traces(path: Path, latencies: dict[str, dict[int, Latency]]) -> None:
 def latency_gate(
     context: StageContext, latencies: dict[str, dict[int, Latency]]
 ) -> tuple[list[str], list[str]]:
-    """Return the latency gate's failure and its not having been measured, in words."""
+    """Return the latency gate's failure and its not having been measured, in words.
+
+    It holds where the fastest form of its engine is fast enough.
+    """
     gate = context.recipe.gates.latency_p90_ms
     if gate is None:
         return [], []
     form = f"{gate.engine}, batch {gate.batch}"
-    measured = latencies.get(f"student/{gate.engine}", {}).get(gate.batch)
-    if measured is None or measured.p90 is None:
+    of_engine = [found for name, found in latencies.items() if name.split("/")[1] == gate.engine]
+    measured = [found[gate.batch].p90 for found in of_engine if gate.batch in found]
+    known = [p90 for p90 in measured if p90 is not None]
+    if not known:
         return [], [f"{form}: p90 was not measured"]
-    if measured.p90 > gate.max:
-        return [f"{form}: p90 is {measured.p90:.2f} ms, must be at most {gate.max:g} ms"], []
+    if min(known) > gate.max:
+        return [f"{form}: p90 is {min(known):.2f} ms, must be at most {gate.max:g} ms"], []
     return [], []
 
 
 def said(latencies: dict[str, dict[int, Latency]], failures: list[str]) -> str:
     """Return the medians at the first batch size in a line."""
     words = [
-        f"{name.removeprefix('student/').rstrip('/')} {next(iter(measured.values())).p50:.2f} ms"
-        for name, measured in latencies.items()
+        f"{shown(name)} {next(iter(measured.values())).p50:.2f} ms" for name, measured in latencies.items()
     ]
     return "; ".join([*failures, "p50 " + ", ".join(words)])
 

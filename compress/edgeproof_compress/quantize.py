@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from edgeproof_compress.calibration import calibrate, calibration_images
@@ -60,10 +59,14 @@ def quantize(base: Student, work: Quantizing) -> tuple[QuantizedStudent, dict[st
         The student, and what is told about it: `layers`, `values`, `val`, `returned` and more.
 
     Raises:
-        UsageError: a pattern matches no layer, or none is left.
+        UsageError: a pattern matches no layer, none is left, or the student is quantised already.
         EdgeproofError: the ranges cannot be found.
     """
     config = work.config
+    if isinstance(base, QuantizedStudent):
+        raise UsageError(
+            "the student is quantised already", where=WHERE, fix="start from the one in floating point"
+        )
     layers, reasons = choose_layers(base, config)
     images = calibration_images(work.images, config.images, work.seed)
     figures = {"fp32": work.evaluate(base)}
@@ -180,8 +183,3 @@ def summary(told: dict[str, Any]) -> str:
     shown = ", ".join(f"{name} {values[select]:.4f}" for name, values in figures.items())
     count = sum(row["quantised"] for row in told["layers"])
     return f"{count} of {len(told['layers'])} layers in INT8, {select} on val: {shown}"
-
-
-def write_place(folder: Path) -> Path:
-    """Return where what is told about a quantised student lies."""
-    return folder / "quantization.json"

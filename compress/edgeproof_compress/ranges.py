@@ -1,8 +1,8 @@
 """From the histogram of a value's magnitudes to the range that is kept.
 
-The packages below collect the histograms. What they make of them is not used for two methods: modelopt 0.47 calls
-its own rounding with the arguments in another order for `mse` and gives the smallest range that it tries, and both
-packages take many seconds a value for `entropy`.
+The backends collect the histograms. What they make of them is not used: modelopt 0.47 calls its own rounding
+with the arguments in another order for `mse` and gives the smallest range that it tries, and both take many
+seconds a value for `entropy`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ Counts = NDArray[np.float64]
 def entropy_range(counts: Counts, edges: Counts) -> float:
     """Return the range whose rounded distribution is nearest to the one seen, by KL divergence.
 
-    The method of TensorRT's calibrator (Migacz, "8-bit Inference with TensorRT", GTC 2017): what lies beyond a
-    range is added to its last bin, what lies inside is gathered into 128 levels and spread evenly over their
+    The method of TensorRT's calibrator (Migacz, "8-bit Inference with TensorRT", GTC 2017): what lies beyond
+    a range is added to its last bin, what lies inside is gathered into 128 levels and spread evenly over their
     bins that are not empty. Of equal ranges the largest is taken.
 
     Args:

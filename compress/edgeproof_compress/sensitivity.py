@@ -50,7 +50,7 @@ def fewest_to_return(
         budget: the most that may be lost.
 
     Returns:
-        The student, and the layers given back. All but the least sensitive one are, where nothing less will do.
+        The student, and the layers given back: all but the least sensitive one, where nothing less will do.
     """
     if lost(student) <= budget:
         return student, []

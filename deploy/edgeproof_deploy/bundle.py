@@ -17,7 +17,7 @@ from edgeproof_deploy.bundle_readme import bundle_readme
 from edgeproof_deploy.runtime.bundle import ENGINES_FOLDER, MANIFEST, SCHEMA_VERSION, Bundle, manifest_digest
 from edgeproof_deploy.runtime.errors import BundleError
 from edgeproof_deploy.runtime.head import HEAD_FILE, LABELS_FILE
-from edgeproof_deploy.runtime.predictor import MODEL_FILE, PREPROCESS_FILE
+from edgeproof_deploy.runtime.predictor import PREPROCESS_FILE
 from edgeproof_deploy.runtime.preprocess import Preprocess
 
 OURS = ("schema_version", "edgeproof_version", "name", "files", "manifest_sha256")
@@ -29,7 +29,7 @@ class BundleParts:
 
     Attributes:
         name: of the bundle, and of the folder in the tar.
-        model: the ONNX file.
+        models: the ONNX files, `model.onnx` among them.
         head: the folder with `head.safetensors` and `labels.txt`.
         preprocess: from image to input.
         parity: `parity.json`.
@@ -39,7 +39,7 @@ class BundleParts:
     """
 
     name: str
-    model: Path
+    models: Sequence[Path]
     head: Path
     preprocess: Preprocess
     parity: Path
@@ -50,13 +50,13 @@ class BundleParts:
     def sources(self) -> dict[str, Path]:
         """Return the files to copy, by their names in the bundle."""
         listed = {
-            MODEL_FILE: self.model,
             HEAD_FILE: self.head / HEAD_FILE,
             LABELS_FILE: self.head / LABELS_FILE,
             "parity.json": self.parity,
         }
         if self.report is not None:
             listed["report.html"] = self.report
+        listed |= {file.name: file for file in self.models}
         return listed | {f"{ENGINES_FOLDER}/{file.name}": file for file in self.engines}
 
 

@@ -10,6 +10,12 @@ if TYPE_CHECKING:
 
 PURPOSE = {
     "model.onnx": "the student",
+    "model.fp16.onnx": "the same in half precision, where that is safe",
+    "model.int8.onnx": "the same in INT8, placed as ONNX Runtime computes it fast on x86",
+    "model.int8.trt.onnx": "the same in INT8, placed as TensorRT wants it",
+    "model.sparse.onnx": "the student with 2:4 sparsity",
+    "model.sparse_int8.onnx": "2:4 sparsity and INT8, for ONNX Runtime",
+    "model.sparse_int8.trt.onnx": "2:4 sparsity and INT8, for TensorRT",
     "head.safetensors": "`weight` (K, D): a unit text embedding for each label; `logit_scale`",
     "labels.txt": "the K labels, one a line, in the order of the rows",
     "preprocess.json": "from an image to the model's input",

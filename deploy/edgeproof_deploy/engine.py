@@ -32,11 +32,13 @@ class BuildOptions:
             largest.
         compute_capability: of the device that it is for, such as 8.6.
         precision: of the arithmetic; it lies in the ONNX file, and is named here for the plan's name.
+        label: what the plan is called in place of its precision.
     """
 
     batch: tuple[int, ...] = (1, 8)
     compute_capability: str = "8.6"
     precision: str = "fp32"
+    label: str = ""
 
 
 class Engine(ABC):

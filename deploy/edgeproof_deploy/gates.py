@@ -8,7 +8,9 @@ from typing import Any, Literal
 from edgeproof_configs.schema import GatesConfig
 
 PASS, FAIL, NOT_MEASURED = "pass", "fail", "not measured"
-Step = Literal["distil", "export", "engine", "shipped"]
+Step = Literal["distil", "sparsify", "quantize", "export", "engine", "shipped", "shipped sparse"]
+MOVED = ("sparsify", "shipped sparse")
+"""Steps after which embeddings are not those of before, only as good: their cosine is not judged."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +32,19 @@ class Limits:
 
 DEFAULTS: dict[tuple[Step, str], Limits] = {
     ("distil", "fp32"): Limits(),
+    ("sparsify", "fp32"): Limits(zero_shot_drop=0.01),
+    ("quantize", "int8"): Limits(agreement=0.95, zero_shot_drop=0.01),
     ("export", "fp32"): Limits(cosine=0.99999, agreement=1.0, zero_shot_drop=0.0),
     ("engine", "fp32"): Limits(mean_abs=1e-4, agreement=0.999),
     ("engine", "fp16"): Limits(cosine=0.999, mean_abs=1e-2, agreement=0.995),
     ("export", "int8"): Limits(cosine=0.999, agreement=0.99),
     ("shipped", "int8"): Limits(cosine=0.99, agreement=0.95, zero_shot_drop=0.01),
+    ("shipped sparse", "fp32"): Limits(zero_shot_drop=0.01),
+    ("shipped sparse", "int8"): Limits(zero_shot_drop=0.01),
 }
-"""By step of the chain and precision. `distil`: teacher to student; `export`: PyTorch to ONNX Runtime;
-`engine`: ONNX Runtime to an engine; `shipped`: fp32 student to an engine."""
+"""By step of the chain and precision. `distil`: teacher to student; `sparsify`: student to sparse student;
+`quantize`: a student to itself with simulated rounding; `export`: PyTorch to ONNX Runtime; `engine`: ONNX
+Runtime to an engine; `shipped`: fp32 student to an engine."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,8 @@ def limits_of(step: Step, precision: str, gates: GatesConfig) -> Limits:
     if step == "distil":
         return replace(defaults, zero_shot_drop=gates.teacher_drop)
     own = {"cosine": gates.cosine, "agreement": gates.agreement, "zero_shot_drop": gates.zero_shot_drop}
+    if step in MOVED:
+        own = {"zero_shot_drop": gates.zero_shot_drop}
     return replace(defaults, **{name: value for name, value in own.items() if value is not None})
 
 

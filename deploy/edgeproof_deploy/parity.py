@@ -38,7 +38,8 @@ class Form:
         """The form in words: `teacher`, `pytorch fp32`, `onnxruntime fp32`."""
         if not self.engine:
             return self.form
-        return f"{self.engine} {self.precision}" if self.form == "student" else f"{self.form} {self.engine}"
+        engine = f"{self.engine} {self.precision}"
+        return engine if self.form == "student" else f"{self.form} {engine}"
 
 
 @dataclass(frozen=True)

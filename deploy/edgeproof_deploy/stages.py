@@ -5,68 +5,117 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
+
+from edgeproof_compress.calibration import calibration_images
+from edgeproof_compress.integers import IntegerStudent
+from edgeproof_compress.quantized_student import QuantizedStudent
 from edgeproof_configs.run import environment
 from edgeproof_configs.stage import StageContext, StageOutcome
+from edgeproof_data.loader import eval_batches
 from edgeproof_deploy.bundle import BundleParts, write_bundle
 from edgeproof_deploy.engine import BuildOptions, make_engine
 from edgeproof_deploy.export import export_onnx
+from edgeproof_deploy.forms import TENSORRT, StudentForm, forms_of, onnx_files
 from edgeproof_deploy.parity import gate_failures, gates_not_measured
 from edgeproof_deploy.parity_report import write_parity
 from edgeproof_deploy.pictures import write_pictures
-from edgeproof_deploy.verify import Verification, verify_run
+from edgeproof_deploy.qdq_lint import lint
+from edgeproof_deploy.verify import FormFiles, Verification, verify_run
 from edgeproof_train.run_data import RunData
 from edgeproof_train.student import Student
 
-MODEL_FILE = "model.onnx"
+CHECKED_IMAGES = 5
+HALF_IMAGES = 64
 
 
 def export_stage(context: StageContext) -> StageOutcome:
-    """Write the student as ONNX and compare the file with it at once."""
+    """Write every form of the student as ONNX and compare each file with what it was made of at once."""
     folder = context.folder("export")
-    student = Student.load(context.run.stage("train"))
-    metadata = {"recipe": context.recipe.name, "teacher": context.recipe.teacher.kind}
-    made = export_onnx(student, folder / MODEL_FILE, opset=context.recipe.deploy.opset, metadata=metadata)
-    metrics = {"size_bytes": made.size_bytes, "nodes": made.nodes, "cosine_min": made.cosine_min}
-    summary = (
-        f"{made.size_bytes / 1e6:.1f} MB, {made.nodes} nodes, equal to the student to {made.max_abs:.1e}"
-    )
-    return StageOutcome([folder / MODEL_FILE], metrics | {"max_abs": made.max_abs}, summary)
+    files: dict[str, dict[str, Any]] = {}
+    images = None
+    for form in forms_of(context.recipe, context.run):
+        for name, engine in onnx_files(form, list(context.recipe.deploy.engines)).items():
+            if form.precision != "fp32" and images is None:
+                images = calibration_batch(context)
+            files[name] = {"form": form.key} | export_form(context, form, engine, folder / name, images)
+    words = [
+        f"{name.removeprefix('model.')} {told['size_bytes'] / 1e6:.1f} MB, cosine {told['cosine_min']:.6f}"
+        for name, told in files.items()
+    ]
+    first = files["model.onnx"]
+    return StageOutcome([folder / name for name in files], {**first, "files": files}, "; ".join(words))
+
+
+def export_form(
+    context: StageContext, form: StudentForm, engine: str, path: Path, images: np.ndarray | None
+) -> dict[str, Any]:
+    """Write the ONNX file that an engine reads of a form, and return how large and how near it is."""
+    recipe = context.recipe
+    metadata = {"recipe": recipe.name, "teacher": recipe.teacher.kind, "form": form.key}
+    opset = recipe.deploy.opset
+    if form.precision == "fp16":
+        from edgeproof_deploy.half import to_fp16
+
+        assert images is not None
+        half = to_fp16(path.with_name("model.onnx"), path, images)
+        return {"size_bytes": half.size_bytes, "nodes": half.nodes, "cosine_min": half.cosine_min}
+    if form.precision == "int8":
+        target = "tensorrt" if engine in TENSORRT else "onnxruntime"
+        integers = IntegerStudent(QuantizedStudent.read(form.folder), target)
+        some = None if images is None else images[:CHECKED_IMAGES]
+        made = export_onnx(integers, path, opset=opset, metadata=metadata, images=some, target=target)
+        findings = [finding.to_dict() for finding in lint(onnx.load(path), target)]
+        return made.to_dict() | {"findings": findings}
+    return export_onnx(form.load(), path, opset=opset, metadata=metadata).to_dict()
+
+
+def calibration_batch(context: StageContext) -> np.ndarray:
+    """Return real training images as the student's input, float32 (N, 3, H, W)."""
+    data = RunData(context)
+    images = calibration_images(data.split("train"), HALF_IMAGES, context.recipe.train.seed)
+    preprocess = Student.load(context.run.stage("train")).preprocess
+    batches = eval_batches(images, preprocess, batch_size=HALF_IMAGES)
+    return np.concatenate([batch["image"].numpy() for batch in batches])
 
 
 def build_stage(context: StageContext) -> StageOutcome:
-    """Build every engine of the recipe that is something else than the ONNX file itself."""
+    """Build every engine of the recipe, of every form, that is something else than the ONNX file itself."""
     deploy, folder = context.recipe.deploy, context.folder("build")
-    options = BuildOptions(batch=deploy.batch, compute_capability=deploy.compute_capability)
     outputs: list[Path] = []
     engines: dict[str, Any] = {}
     for kind in deploy.engines:
         engine = make_engine(kind)
-        source = source_of(context, engine.source)
-        built = engine.build(source, folder, options)
-        files = engine.files(built)
-        outputs += files
-        engines[kind] = {
-            "status": engine.status,
-            "reason": engine.why_not_here() or "",
-            "file": files[0].name if files else None,
-            "size_bytes": size_of(built),
-        }
-    words = [
-        f"{kind} {found['size_bytes'] / 1e6:.1f} MB, {found['status']}" for kind, found in engines.items()
-    ]
+        for form in forms_of(context.recipe, context.run):
+            if engine.source == "student" and not form.has_own_student:
+                continue
+            source = source_of(context, form, kind)
+            options = BuildOptions(deploy.batch, deploy.compute_capability, form.precision, form.key)
+            built = engine.build(source, folder, options)
+            files = engine.files(built)
+            outputs += files
+            engines[f"{form.key}/{kind}"] = {
+                "status": engine.status,
+                "reason": engine.why_not_here() or "",
+                "file": files[0].name if files else None,
+                "size_bytes": size_of(built),
+            }
+    words = [f"{name} {told['size_bytes'] / 1e6:.1f} MB, {told['status']}" for name, told in engines.items()]
     return StageOutcome(outputs, {"engines": engines}, "; ".join(words))
 
 
-def source_of(context: StageContext, source: str) -> Path:
-    """Return what an engine is made from: the ONNX file, or the student's folder."""
-    run = context.run
-    return run.stage("export") / MODEL_FILE if source == "onnx" else run.stage("train")
+def source_of(context: StageContext, form: StudentForm, kind: str) -> Path:
+    """Return what an engine is made from: an ONNX file, or a student's folder."""
+    if make_engine(kind).source == "student":
+        return form.folder
+    return context.run.stage("export") / form.onnx_name(kind)
 
 
-def built_file(context: StageContext, kind: str) -> Path:
+def built_file(context: StageContext, form: StudentForm, kind: str) -> Path:
     """Return what an engine opens."""
-    name = context.metrics("build")["engines"][kind]["file"]
-    return context.run.stage("build") / name if name else source_of(context, make_engine(kind).source)
+    name = context.metrics("build")["engines"][f"{form.key}/{kind}"]["file"]
+    return context.run.stage("build") / name if name else source_of(context, form, kind)
 
 
 def size_of(built: Path) -> int:
@@ -78,8 +127,12 @@ def verify_stage(context: StageContext) -> StageOutcome:
     """Score every form once on `test`, compare them pair by pair, and judge the gates."""
     folder = context.folder("verify")
     data = RunData(context)
-    opened = {kind: built_file(context, kind) for kind in context.recipe.deploy.engines if kind != "pytorch"}
-    found: Verification = verify_run(data, opened, folder)
+    kinds = [kind for kind in context.recipe.deploy.engines if kind != "pytorch"]
+    forms = [
+        FormFiles(form, {kind: built_file(context, form, kind) for kind in kinds})
+        for form in forms_of(context.recipe, context.run)
+    ]
+    found: Verification = verify_run(data, forms, folder)
     write_parity(folder / "parity.json", found.pairs, found.preprocessing, environment())
     pictures = write_pictures(data, found, folder)
     failures = gate_failures(found.pairs) + found.other_failures()
@@ -99,7 +152,7 @@ def bundle_stage(context: StageContext) -> StageOutcome:
     embedded = context.metrics("embed")
     parts = BundleParts(
         name=context.recipe.name,
-        model=run.stage("export") / MODEL_FILE,
+        models=[run.stage("export") / name for name in sorted(context.metrics("export")["files"])],
         head=run.stage("head"),
         preprocess=Student.load(run.stage("train")).preprocess,
         parity=run.stage("verify") / "parity.json",

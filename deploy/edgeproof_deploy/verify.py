@@ -17,6 +17,7 @@ from edgeproof_data.sets import ImageSet
 from edgeproof_deploy.batches import batch_gate
 from edgeproof_deploy.decisions import Vocabulary
 from edgeproof_deploy.engine import NOT_RUN_HERE, RUN_HERE, Session, make_engine
+from edgeproof_deploy.forms import TENSORRT, StudentForm
 from edgeproof_deploy.gates import GateResult, Step, limits_of
 from edgeproof_deploy.parity import Form, PairParity, compare_pair
 from edgeproof_deploy.preprocessing_parity import (
@@ -67,12 +68,20 @@ class Verification:
         return [gate.words("preprocessing")] if gate.status == "fail" else []
 
 
-def verify_run(data: RunData, engines: dict[str, Path], folder: Path) -> Verification:
+@dataclass(frozen=True)
+class FormFiles:
+    """A form of the student and what each engine opens of it, the ONNX Runtime first if it is among them."""
+
+    form: StudentForm
+    files: dict[str, Path]
+
+
+def verify_run(data: RunData, forms: Sequence[FormFiles], folder: Path) -> Verification:
     """Score and compare every form.
 
     Args:
         data: of the run.
-        engines: file of each engine by kind, the ONNX Runtime first if it is among them.
+        forms: those of the run, the student as trained first.
         folder: of the stage; scratch files go there.
     """
     images, words = data.split("test"), data.words()
@@ -89,35 +98,91 @@ def verify_run(data: RunData, engines: dict[str, Path], folder: Path) -> Verific
     )
     found = Verification(len(images), vocabulary, preprocessing)
     teacher = Form("teacher", embeddings=data.teacher_rows("test", images)) if data.has_teacher else None
-    eager = Form("student", "pytorch", embeddings=embed_images(student, images, device=data.context.device))
-    gates = data.recipe.gates
-    distilled = None
     if teacher is not None:
-        distilled = compare_pair(teacher, eager, limits_of("distil", "fp32", gates), vocabulary)
-        add(found, teacher, teacher, None, "")
-    add(found, eager, teacher, distilled, RUN_HERE)
-    found.rows[-1]["gates"].append(preprocessing.gate.to_dict())
-    found.embeddings, found.shipped = eager.embeddings, eager.name  # pyright: ignore[reportAttributeAccessIssue]
-    for kind, file in engines.items():
-        form, batched = run_engine(kind, file, images, student, data.recipe.deploy.batch)
-        step: Step = "export" if kind == "onnxruntime" else "engine"
-        pair = compare_pair(eager, form, limits_of(step, "fp32", gates), vocabulary)
-        pair.gates.extend(batched)
-        add(found, form, teacher, pair, RUN_HERE if form.embeddings is not None else NOT_RUN_HERE)
-        if form.embeddings is not None:
-            found.embeddings, found.shipped = form.embeddings, form.name
+        add(found, teacher, teacher, [], "")
+    Chain(data, images, student, found, teacher).run(forms)
     found.controls = controls(data, images, vocabulary, teacher)
     return found
 
 
-def add(found: Verification, form: Form, teacher: Form | None, pair: PairParity | None, status: str) -> None:
-    """Add a form's row, and the pair that judges it."""
+@dataclass
+class Chain:
+    """Goes from the teacher over the student in PyTorch to its forms in the engines, pair by pair.
+
+    Attributes:
+        eager: what the forms gave in PyTorch, by key.
+    """
+
+    data: RunData
+    images: ImageSet
+    student: Student
+    found: Verification
+    teacher: Form | None
+    eager: dict[str, Form] = field(default_factory=dict)
+
+    def run(self, forms: Sequence[FormFiles]) -> None:
+        """Score and compare every form."""
+        for one in forms:
+            if one.form.has_own_student:
+                self.in_pytorch(one.form)
+            for kind, file in one.files.items():
+                self.in_engine(one.form, kind, file)
+
+    def in_pytorch(self, form: StudentForm) -> None:
+        """Run a form in PyTorch and compare it with the one that it was made of."""
+        rows = embed_images(form.load(), self.images, device=self.data.context.device)
+        eager = Form(form.name, "pytorch", form.precision, rows)
+        self.eager[form.key] = eager
+        if form.key == "fp32":
+            pairs = [self.pair(self.teacher, eager, "distil", "fp32")] if self.teacher else []
+            self.found.embeddings, self.found.shipped = rows, eager.name
+        elif form.precision == "int8":
+            base = self.eager["fp32" if form.name == "student" else "sparse_fp32"]
+            pairs = [self.pair(base, eager, "quantize", "int8")]
+        else:
+            pairs = [self.pair(self.eager["fp32"], eager, "sparsify", "fp32")]
+        add(self.found, eager, self.teacher, pairs, RUN_HERE)
+        if form.key == "fp32":
+            self.found.rows[-1]["gates"].append(self.found.preprocessing.gate.to_dict())
+
+    def in_engine(self, form: StudentForm, kind: str, file: Path) -> None:
+        """Run a form in an engine and compare it with PyTorch, and with the student as trained."""
+        batches = self.data.recipe.deploy.batch
+        made, batched = run_engine(form, kind, file, self.images, self.student, batches)
+        plain = self.eager["fp32"]
+        if form.precision == "fp16":
+            pairs = [self.pair(plain, made, "engine", "fp16")]
+        elif form.precision == "int8":
+            pairs = []
+            if kind not in TENSORRT:
+                pairs.append(self.pair(self.eager[form.key], made, "export", "int8"))
+            shipped = "shipped" if form.name == "student" else "shipped sparse"
+            pairs.append(self.pair(plain, made, shipped, "int8"))
+        else:
+            step: Step = "export" if kind == "onnxruntime" else "engine"
+            pairs = [self.pair(self.eager[form.key], made, step, "fp32")]
+            if form.name == "sparse":
+                pairs.append(self.pair(plain, made, "shipped sparse", "fp32"))
+        pairs[0].gates.extend(batched)
+        add(self.found, made, self.teacher, pairs, RUN_HERE if made.embeddings is not None else NOT_RUN_HERE)
+        if made.embeddings is not None and form.key == "fp32":
+            self.found.embeddings, self.found.shipped = made.embeddings, made.name
+
+    def pair(self, reference: Form, candidate: Form, step: Step, precision: str) -> PairParity:
+        """Compare two forms under the limits of a step."""
+        limits = limits_of(step, precision, self.data.recipe.gates)
+        return compare_pair(reference, candidate, limits, self.found.vocabulary)
+
+
+def add(
+    found: Verification, form: Form, teacher: Form | None, pairs: Sequence[PairParity], status: str
+) -> None:
+    """Add a form's row, and the pairs that judge it."""
     metrics: dict[str, float] = {}
     if form.embeddings is not None:
         rows = None if teacher is None or form is teacher else teacher.embeddings
         metrics = scores_of(form.embeddings, found.vocabulary, rows)
-    if pair is not None:
-        found.pairs.append(pair)
+    found.pairs.extend(pairs)
     found.rows.append(
         {
             "form": form.form,
@@ -126,8 +191,8 @@ def add(found: Verification, form: Form, teacher: Form | None, pair: PairParity 
             "status": status or RUN_HERE,
             "reason": form.reason,
             "metrics": metrics,
-            "parity": pair.to_dict() if pair else None,
-            "gates": [gate.to_dict() for gate in pair.gates] if pair else [],
+            "parity": [pair.to_dict() for pair in pairs],
+            "gates": [gate.to_dict() for pair in pairs for gate in pair.gates],
         }
     )
 
@@ -140,9 +205,9 @@ def scores_of(embeddings: np.ndarray, vocabulary: Vocabulary, teacher: np.ndarra
 
 
 def run_engine(
-    kind: str, file: Path, images: ImageSet, student: Student, batches: Sequence[int]
+    of: StudentForm, kind: str, file: Path, images: ImageSet, student: Student, batches: Sequence[int]
 ) -> tuple[Form, list[GateResult]]:
-    """Run an engine over the images, and some of them alone and in batches.
+    """Run a form in an engine over the images, and some of them alone and in batches.
 
     Returns:
         The form, without embeddings where the engine cannot run here, and the gates of the engine itself.
@@ -150,13 +215,13 @@ def run_engine(
     engine = make_engine(kind)
     reason = engine.why_not_here()
     if reason is not None:
-        return Form("student", kind, reason=f"{NOT_RUN_HERE}: {reason}"), []
+        return Form(of.name, kind, of.precision, reason=f"{NOT_RUN_HERE}: {reason}"), []
     session = engine.open(file)
     try:
-        rows = run_session(session, images, student, kind)
+        rows = run_session(session, images, student, f"{kind} {of.key}")
         first = next(eval_batches(images, student.preprocess, batch_size=max(batches) + 1))
         gate = batch_gate(session, first["image"].numpy(), batches)
-        return Form("student", kind, embeddings=rows), [gate]
+        return Form(of.name, kind, of.precision, rows), [gate]
     finally:
         session.close()
 

@@ -58,7 +58,7 @@ class TensorRTRTX(Engine):
             "run": self.status,
             "reason": self.why_not_here(),
         }
-        plan = folder / f"{self.kind}-{options.precision}-sm{number}{self.file_suffix}"
+        plan = folder / f"{self.kind}-{options.label or options.precision}-sm{number}{self.file_suffix}"
         return build_plan(trt, source, plan, options, target=target, described=described)
 
     def open(self, path: Path, threads: int | None = None) -> Session:
