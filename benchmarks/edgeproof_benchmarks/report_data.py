@@ -94,11 +94,18 @@ class FormRow:
 
     @property
     def name(self) -> str:
-        """The form in words: `ONNX Runtime fp32`, `teacher`."""
+        """The form in words: `ONNX Runtime fp32`, `ONNX Runtime sparse int8`, `teacher`."""
         if self.form == "teacher" or not self.engine:
             return self.form
-        engine = f"{ENGINE_NAMES.get(self.engine, self.engine)} {self.precision}"
+        if self.form == "sparse":
+            return f"{self.engine_name} sparse {self.precision}"
+        engine = f"{self.engine_name} {self.precision}"
         return engine if self.form == "student" else f"{self.form}, {engine}"
+
+    @property
+    def engine_name(self) -> str:
+        """The engine as people write it; empty where none executed the form."""
+        return ENGINE_NAMES.get(self.engine, self.engine)
 
     def latency(self, statistic: str, batch: int = 1) -> float | None:
         """Return a latency in milliseconds, or None where it was not measured."""
@@ -167,6 +174,7 @@ class ReportData:
     classes: tuple[ClassRow, ...] = ()
     calibration: Calibration | None = None
     space: Space | None = None
+    compression: Mapping[str, Any] | None = None
 
     @property
     def teacher(self) -> FormRow | None:
@@ -175,9 +183,10 @@ class ReportData:
 
 
 def named(form: str) -> str:
-    """Return a form's name with its engine as people write it: `ONNX Runtime fp32`."""
-    engine, _, rest = form.partition(" ")
-    return f"{ENGINE_NAMES.get(engine, engine)} {rest}".strip()
+    """Return a form's name with its engine as people write it: `ONNX Runtime fp32`, `PyTorch sparse int8`."""
+    sparse = "sparse " if form.startswith("sparse ") else ""
+    engine, _, rest = form.removeprefix(sparse).partition(" ")
+    return f"{ENGINE_NAMES.get(engine, engine)} {sparse}{rest}".strip()
 
 
 def by_batch(plain: Mapping[str, Any] | None) -> dict[int, Any]:
@@ -236,6 +245,7 @@ def report_data(
         classes=read_classes(per_class) if per_class else (),
         calibration=read_calibration(calibration) if calibration else None,
         space=read_space(embedding) if embedding else None,
+        compression=result.get("compression"),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from edgeproof_benchmarks.compression_data import compression_notes, compression_of
 from edgeproof_benchmarks.report_data import SCHEMA_VERSION, Control, FormRow, accuracies
 from edgeproof_benchmarks.verdict import judge
 from edgeproof_configs.files import read_json
@@ -27,7 +28,8 @@ def make_result(context: StageContext) -> dict[str, Any]:
     controls = [Control(row["form"], accuracies(row["metrics"])) for row in verified["controls"]]
     verdict = judge(typed, controls)
     embedded = context.metrics("embed")
-    return {
+    compression = compression_of(context)
+    made = {
         "schema_version": SCHEMA_VERSION,
         "name": context.recipe.name,
         "sentence": verdict.sentence,
@@ -39,8 +41,9 @@ def make_result(context: StageContext) -> dict[str, Any]:
         "controls": verified["controls"],
         "stages": stage_seconds(context),
         "data": {"counts": embedded["images"], "corrupt": RunData(context).corrupt()},
-        "notes": notes(context, rows),
+        "notes": [*notes(context, rows), *compression_notes(compression)],
     }
+    return made | ({} if compression is None else {"compression": compression})
 
 
 def full_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -78,7 +81,7 @@ def stage_seconds(context: StageContext) -> list[dict[str, Any]]:
 
 def notes(context: StageContext, rows: list[dict[str, Any]]) -> list[str]:
     """Return what was skipped or assumed, and why."""
-    said = [f"{row['engine']}: {row['reason']}" for row in rows if row.get("reason")]
+    said = list(dict.fromkeys(f"{row['engine']}: {row['reason']}" for row in rows if row.get("reason")))
     if context.recipe.teacher.view == "assume_invariant":
         said.append(
             "view: assume_invariant - one stored teacher embedding a photo serves its flips and mild crops"

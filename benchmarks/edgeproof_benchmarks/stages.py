@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from edgeproof_benchmarks.compressed_files import counted_weights, fused_operators
 from edgeproof_benchmarks.latency import Latency, interleave
 from edgeproof_benchmarks.memory import peak_memory
 from edgeproof_benchmarks.phases import form_figures, measure_phases
@@ -71,7 +72,9 @@ def bench_stage(context: StageContext) -> StageOutcome:
             figures[name]["memory_bytes"] = peak_memory(file, shape, recipe.bench.threads)
     failures, unmeasured = latency_gate(context, latencies)
     write_json(folder / "latency.json", {"environment": environment(), "forms": figures})
-    metrics = {"forms": figures, "gate_failures": failures, "gates_not_measured": unmeasured}
+    metrics: dict[str, Any] = {"forms": figures, "gate_failures": failures, "gates_not_measured": unmeasured}
+    if recipe.compress is not None:
+        metrics |= {"weights": counted_weights(context), "fused": fused_operators(context)}
     return StageOutcome([folder / "latency.json", folder / "traces.npz"], metrics, said(latencies, failures))
 
 

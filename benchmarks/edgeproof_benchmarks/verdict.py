@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from edgeproof_benchmarks.compression_words import AS_FAST, bought, disappointments, level
+from edgeproof_benchmarks.form_gates import failed_gates, is_as_trained
 from edgeproof_benchmarks.formats import (
     MINUS,
     MISSING,
@@ -18,6 +20,7 @@ from edgeproof_benchmarks.formats import (
 from edgeproof_benchmarks.report_data import Control, FormRow, Gate
 
 SHIP, DO_NOT_SHIP, NOT_PROVEN = "ship", "do not ship", "not proven"
+PRECISIONS = ("fp32", "fp16", "int8")
 FAR_BELOW = 0.1
 """A student that loses more top-1 than this to its teacher is recommended only if a gate allows it."""
 TEACHER_GATES = ("teacher_drop", "zero_shot_drop")
@@ -45,20 +48,21 @@ def judge(rows: Sequence[FormRow], controls: Sequence[Control] = ()) -> Verdict:
     """Choose the form to ship and say what that means.
 
     A form can be shipped that ran here outside PyTorch, passes a gate of its own and fails none, and is near
-    its teacher or held to it by a gate. The gates of the fp32 student in PyTorch hold for every form. Of
-    several, the fastest at batch 1 is chosen.
+    its teacher or held to it by a gate. The gates of the fp32 student in PyTorch hold for every form, those
+    of a compressed student in PyTorch for what is made of it. `choose` takes one of several.
     """
     teacher = next((row for row in rows if row.form == "teacher"), None)
     row = choose(
-        [one for one in rows if one.form != "teacher" and one.engine not in ("", "pytorch") and one.ran]
+        [one for one in rows if one.form != "teacher" and one.engine not in ("", "pytorch") and one.ran],
+        rows,
     )
     caveats = caveats_of(rows, row, teacher, controls)
     if row is None:
         words = "Nothing to ship yet: no form outside PyTorch ran here."
         return Verdict(NOT_PROVEN, words, tuple(caveats), None)
-    shared = [gate for one in rows if one.engine == "pytorch" and one.form != "teacher" for gate in one.gates]
-    failed = [gate for gate in (*shared, *row.gates) if gate.status == "fail"]
-    figures = figures_of(row, teacher)
+    shared = [gate for one in rows if is_as_trained(one) for gate in one.gates]
+    failed = [*(gate for gate in shared if gate.status == "fail"), *failed_gates(row, rows)]
+    figures = "; ".join([figures_of(row, teacher), *bought(row, rows)])
     if failed:
         status, words = DO_NOT_SHIP, f"Do not ship {row.name}: {failures(failed)}; {figures}."
     elif not any(gate.status == "pass" for gate in row.gates):
@@ -89,15 +93,29 @@ def shipped_form(rows: Sequence[FormRow], verdict: str) -> FormRow | None:
     return judge(rows).row if verdict == SHIP else None
 
 
-def choose(candidates: Sequence[FormRow]) -> FormRow | None:
-    """Return the fastest of the forms that fail no gate of their own, or of all if every one fails."""
-    sound = [row for row in candidates if not any(gate.status == "fail" for gate in row.gates)]
+def choose(candidates: Sequence[FormRow], rows: Sequence[FormRow] = ()) -> FormRow | None:
+    """Return the form to ship: of those that fail no gate of their own, or of all if every one fails.
 
-    def preference(row: FormRow) -> tuple[float, float]:
-        latency = row.latency("p50")
-        return (float("inf") if latency is None else latency, -row.metrics.get("top1", 0.0))
+    The fastest at batch 1 counts, and whatever is within 5 % of it is as fast. Of these a dense one goes
+    before a sparse one, then the one with the higher top-1 accuracy (or cosine to the teacher, without
+    labels), then the one of higher precision.
 
-    return min(sound or candidates, key=preference, default=None)
+    Args:
+        candidates: to choose from.
+        rows: all of the run, for the gates of what the candidates were exported from.
+    """
+    sound = [row for row in candidates if not failed_gates(row, rows)] or list(candidates)
+    times = [latency for row in sound if (latency := row.latency("p50")) is not None]
+    limit = AS_FAST * min(times, default=0.0)
+    fast = [row for row in sound if (latency := row.latency("p50")) is not None and latency <= limit] or sound
+    return min(fast, key=preference, default=None)
+
+
+def preference(row: FormRow) -> tuple[bool, float, int, float]:
+    """Return a key that is smallest for what is to be preferred among forms that are as fast."""
+    right = row.metrics.get("top1", row.metrics.get("cosine", 0.0))
+    places = PRECISIONS.index(row.precision) if row.precision in PRECISIONS else len(PRECISIONS)
+    return row.form == "sparse", -right, places, row.latency("p50") or 0.0
 
 
 def figures_of(row: FormRow, teacher: FormRow | None) -> str:
@@ -107,22 +125,13 @@ def figures_of(row: FormRow, teacher: FormRow | None) -> str:
     if known(top1):
         said.append(f"{percent(top1)} top-1")
         if teacher is not None and known(teacher.metrics.get("top1")):
-            said.append(against(float(row.metrics["top1"]) - float(teacher.metrics["top1"]), "its teacher"))
+            said.append(level(float(row.metrics["top1"]) - float(teacher.metrics["top1"]), "its teacher"))
     elif known(row.metrics.get("cosine")):
         said.append(f"cosine {cosine(row.metrics['cosine'])} to its teacher")
     latency = row.latency("p50")
     if latency is not None:
         said.append(f"{milliseconds(latency)} p50 an image{speed_up(latency, teacher)}")
     return ", ".join(said) or "neither accuracy nor latency was measured"
-
-
-def against(difference: float, whom: str) -> str:
-    """Return `0.3 points below its teacher`, from a difference of fractions."""
-    rounded = round(100 * difference, 1)
-    if rounded == 0:
-        return f"level with {whom}"
-    unit = "point" if abs(rounded) == 1 else "points"
-    return f"{abs(rounded):.1f} {unit} {'above' if rounded > 0 else 'below'} {whom}"
 
 
 def speed_up(latency: float, teacher: FormRow | None) -> str:
@@ -147,14 +156,25 @@ def caveats_of(
         if (
             other is not row
             and any(gate.status == "fail" for gate in other.gates)
-            and other.engine != "pytorch"
+            and not is_as_trained(other)
         ):
             names = in_a_row([gate_words(gate) for gate in other.gates if gate.status == "fail"])
             said.append(f"{other.name} failed: {names}.")
-    built = [other.name for other in rows if not other.ran]
-    if built:
-        said.append(f"{in_a_row(built)} {'was' if len(built) == 1 else 'were'} built, not run here.")
+    said += disappointments(rows, row)
+    said += only_built([other for other in rows if not other.ran])
     said.append(count_gates([gate for other in rows for gate in other.gates]))
+    return said
+
+
+def only_built(rows: Sequence[FormRow]) -> list[str]:
+    """Return a sentence for each engine with the forms that were built for it and not run."""
+    said = []
+    for engine in dict.fromkeys(row.engine for row in rows):
+        forms = [row for row in rows if row.engine == engine]
+        title = forms[0].engine_name
+        names = [row.name.removeprefix(f"{title} ") for row in forms]
+        which = f"{title} {names[0]} was" if len(names) == 1 else f"{title} ({in_a_row(names)}) was"
+        said.append(f"{which} built, not run here.")
     return said
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from edgeproof_benchmarks.report_data import Control, FormRow, Gate
-from edgeproof_benchmarks.verdict import against, judge
+from edgeproof_benchmarks.verdict import choose, judge
 
 
 @pytest.fixture
@@ -92,13 +92,95 @@ def test_judge__without_labels_the_cosine_speaks(rows: list[FormRow]):
     assert "cosine 0.887 to its teacher" in judge(rows).sentence
 
 
-@pytest.mark.parametrize(
-    ("difference", "words"),
-    [
-        (-0.003, "0.3 points below its teacher"),
-        (0.0104, "1.0 point above its teacher"),
-        (-0.0004, "level with its teacher"),
-    ],
-)
-def test_against__in_points(difference: float, words: str):
-    assert against(difference, "its teacher") == words
+@pytest.fixture
+def compressed(made_up: Any) -> list[FormRow]:
+    return [FormRow.from_dict(row) for row in made_up.compressed_rows()]
+
+
+def changed(rows: list[FormRow], form: str, precision: str, **values: Any) -> list[FormRow]:
+    """Return the rows with other values in the ONNX Runtime row of a form."""
+    wanted = (form, "onnxruntime", precision)
+    assert any((row.form, row.engine, row.precision) == wanted for row in rows)
+    return [
+        replace(row, **values) if (row.form, row.engine, row.precision) == wanted else row for row in rows
+    ]
+
+
+def test_judge__a_compressed_form_is_compared_with_its_teacher_and_with_dense_fp32(compressed: list[FormRow]):
+    assert judge(compressed).sentence == (
+        "Ship ONNX Runtime int8: 96.5 % top-1, 0.6 points below its teacher, "
+        "0.62 ms p50 an image (16 times faster); "
+        "3.1 times faster than fp32 and 0.4 points below it; sparsity bought nothing here (1.01 times)."
+    )
+
+
+def test_judge__forms_that_are_as_fast_are_told_apart_by_sparsity_accuracy_and_precision(
+    compressed: list[FormRow],
+):
+    engines = [row for row in compressed if row.engine == "onnxruntime"]
+    timed = [replace(row, latency_ms={1: {"p50": 1.0}}, metrics={"top1": 0.9}) for row in engines]
+
+    def chosen(rows: list[FormRow]) -> str:
+        row = choose(rows)
+        assert row is not None
+        return row.name
+
+    assert chosen(timed) == "ONNX Runtime fp32"
+    assert chosen(changed(timed, "student", "int8", metrics={"top1": 0.91})) == "ONNX Runtime int8"
+    assert chosen(changed(timed, "sparse", "int8", metrics={"top1": 0.95})) == "ONNX Runtime fp32"
+    slightly = changed(timed, "sparse", "int8", latency_ms={1: {"p50": 0.96}})
+    assert chosen(slightly) == "ONNX Runtime fp32"
+    clearly = changed(timed, "sparse", "int8", latency_ms={1: {"p50": 0.94}})
+    assert chosen(clearly) == "ONNX Runtime sparse int8"
+
+
+def test_judge__int8_that_is_not_faster_is_said(compressed: list[FormRow]):
+    slow = changed(compressed, "student", "int8", latency_ms={1: {"p50": 2.12}})
+    slow = changed(slow, "sparse", "int8", latency_ms={1: {"p50": 2.2}})
+    sentence = judge(slow).sentence
+    assert sentence.startswith("Ship ONNX Runtime fp32: ")
+    assert "; INT8 bought nothing here: 0.9 times the speed of fp32;" in sentence
+
+
+def test_judge__sparsity_that_paid_is_said(compressed: list[FormRow]):
+    fast = changed(compressed, "sparse", "int8", latency_ms={1: {"p50": 0.477}})
+    assert judge(fast).sentence.endswith(
+        "; 4.0 times faster than dense fp32 and 0.9 points below it; 1.3 times of that by sparsity."
+    )
+
+
+def test_judge__a_faster_form_that_failed_is_said(compressed: list[FormRow]):
+    gates = (Gate("zero_shot_drop", 0.04, 0.01, "fail", "at most"),)
+    fast = changed(compressed, "sparse", "int8", latency_ms={1: {"p50": 0.31}}, gates=gates)
+    verdict = judge(fast)
+    assert verdict.sentence.startswith("Ship ONNX Runtime int8: ")
+    assert verdict.sentence.endswith("; sparsity would be 2.0 times faster, but zero_shot_drop failed.")
+    assert "ONNX Runtime sparse int8 failed: zero_shot_drop 0.04 (at most 0.01)." in verdict.caveats
+
+
+def test_judge__a_gate_of_the_int8_student_in_pytorch_holds_for_what_is_made_of_it(compressed: list[FormRow]):
+    origin = next(row for row in compressed if row.name == "PyTorch int8")
+    failing = replace(origin, gates=(Gate("agreement", 0.9, 0.95, "fail", "at least"),))
+    verdict = judge([failing if row is origin else row for row in compressed])
+    assert verdict.status == "ship"
+    assert verdict.sentence.startswith("Ship ONNX Runtime sparse int8: ")
+    assert "PyTorch int8 failed: agreement 0.9 (at least 0.95)." in verdict.caveats
+
+
+def test_judge__int8_that_is_slower_in_another_engine_is_a_caveat(compressed: list[FormRow]):
+    others = [
+        replace(row, engine="openvino", latency_ms={1: {"p50": p50}})
+        for row, p50 in zip(compressed[2:], (3.0, 5.0), strict=False)
+    ]
+    others = [
+        replace(others[0], form="student", precision="fp32"),
+        replace(others[1], form="student", precision="int8"),
+    ]
+    assert (
+        "OpenVINO int8 bought nothing here: 0.6 times the speed of fp32."
+        in judge([*compressed, *others]).caveats
+    )
+
+
+def test_judge__forms_that_were_only_built_are_listed_by_engine(compressed: list[FormRow]):
+    assert "TensorRT-RTX (fp32, int8 and sparse int8) was built, not run here." in judge(compressed).caveats

@@ -1,0 +1,132 @@
+"""What compression bought, in words: how much faster a form is than the one it was made of, and what it lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgeproof_benchmarks.form_gates import failed_gates
+from edgeproof_benchmarks.formats import in_a_row, known, significant
+from edgeproof_benchmarks.report_data import FormRow
+
+AS_FAST = 1.05
+"""Two forms whose latencies are not further apart than this factor are taken to be as fast."""
+
+
+def counterpart(
+    row: FormRow, rows: Sequence[FormRow], *, form: str | None = None, precision: str | None = None
+) -> FormRow | None:
+    """Return the row of the same engine that differs in form or precision alone, or None."""
+    wanted = (form or row.form, row.engine, precision or row.precision)
+    found = next((one for one in rows if (one.form, one.engine, one.precision) == wanted), None)
+    return None if found is row else found
+
+
+def gain(row: FormRow | None, base: FormRow | None) -> float | None:
+    """Return how many times faster a form is than another at batch 1; None unless both were timed."""
+    before, after = (one.latency("p50") if one else None for one in (base, row))
+    return before / after if before and after else None
+
+
+def lost(row: FormRow, base: FormRow) -> float | None:
+    """Return the top-1 accuracy of a form less that of another, as a fraction; None without labels."""
+    after, before = row.metrics.get("top1"), base.metrics.get("top1")
+    return after - before if after is not None and before is not None else None
+
+
+def level(difference: float | None, whom: str) -> str:
+    """Return `0.3 points below its teacher`, from a difference of fractions; nothing where it is unknown."""
+    if difference is None or not known(difference):
+        return ""
+    rounded = round(100 * difference, 1)
+    if rounded == 0:
+        return f"level with {whom}"
+    unit = "point" if abs(rounded) == 1 else "points"
+    return f"{abs(rounded):.1f} {unit} {'above' if rounded > 0 else 'below'} {whom}"
+
+
+def times(ratio: float) -> str:
+    """Return a ratio with as many digits as it takes to tell it from 1: `0.9`, `1.01`, `3.1`, `14`."""
+    if abs(ratio - 1) <= AS_FAST - 1:
+        return f"{ratio:.2f}"
+    return significant(ratio, 1 if ratio < 1 else 2)
+
+
+def compared_with_dense(row: FormRow, rows: Sequence[FormRow]) -> str:
+    """Return `3.1 times faster than fp32 and 0.4 points below it`; nothing of the dense fp32 form itself."""
+    base = counterpart(row, rows, form="student", precision="fp32")
+    if base is None:
+        return ""
+    ratio, whom = gain(row, base), "fp32" if row.form == "student" else "dense fp32"
+    below = level(lost(row, base), "it")
+    if ratio is None:
+        return below and level(lost(row, base), whom)
+    if ratio <= AS_FAST:
+        return " and ".join(part for part in (slower(row, ratio, whom), below) if part)
+    return " and ".join(part for part in (f"{times(ratio)} times faster than {whom}", below) if part)
+
+
+def slower(row: FormRow, ratio: float, whom: str) -> str:
+    """Return `INT8 bought nothing here: 0.9 times the speed of fp32`."""
+    what = "INT8" if row.precision == "int8" else row.precision.upper()
+    if row.precision == "fp32":
+        what = "sparsity"
+    elif row.form != "student":
+        what = f"sparse {what}"
+    return f"{what} bought nothing here: {times(ratio)} times the speed of {whom}"
+
+
+def of_sparsity(row: FormRow, rows: Sequence[FormRow]) -> str:
+    """Return what 2:4 weights buy at a row's engine and precision; nothing where that was not timed."""
+    dense = row if row.form == "student" else counterpart(row, rows, form="student")
+    sparse = row if row.form == "sparse" else counterpart(row, rows, form="sparse")
+    ratio = gain(sparse, dense)
+    if ratio is None or sparse is None or (sparse is row and row.precision == "fp32"):
+        return ""
+    if ratio <= AS_FAST:
+        return f"sparsity bought nothing here ({times(ratio)} times)"
+    if sparse is row:
+        return f"{times(ratio)} times of that by sparsity"
+    return f"sparsity would be {times(ratio)} times faster, but {why_not(sparse, rows)}"
+
+
+def of_int8(row: FormRow, rows: Sequence[FormRow]) -> str:
+    """Return what INT8 buys where the row is not in INT8; nothing where that was not timed."""
+    if row.precision == "int8":
+        return ""
+    other = counterpart(row, rows, precision="int8")
+    ratio = gain(other, row)
+    if ratio is None or other is None:
+        return ""
+    if ratio <= AS_FAST:
+        return slower(other, ratio, row.precision)
+    return f"INT8 would be {times(ratio)} times faster, but {why_not(other, rows)}"
+
+
+def why_not(other: FormRow, rows: Sequence[FormRow]) -> str:
+    """Return why a faster form of the same engine is not the one chosen."""
+    names = list(dict.fromkeys(gate.name for gate in failed_gates(other, rows)))
+    return f"{in_a_row(names) or 'a gate'} failed"
+
+
+def bought(row: FormRow, rows: Sequence[FormRow]) -> list[str]:
+    """Return, for the chosen form, what each step of compression bought and cost in its engine.
+
+    There is nothing to say where no row of the same engine differs from it in form or precision.
+    """
+    return [
+        part for part in (compared_with_dense(row, rows), of_int8(row, rows), of_sparsity(row, rows)) if part
+    ]
+
+
+def disappointments(rows: Sequence[FormRow], spoken_of: FormRow | None) -> list[str]:
+    """Return a sentence for each INT8 form that is no faster than fp32 in an engine not spoken of yet."""
+    said = []
+    for row in rows:
+        if row.precision != "int8" or row.form != "student":
+            continue
+        base = counterpart(row, rows, precision="fp32")
+        ratio = gain(row, base)
+        if ratio is None or ratio > AS_FAST or (spoken_of and spoken_of.engine == row.engine):
+            continue
+        said.append(f"{row.name} bought nothing here: {times(ratio)} times the speed of fp32.")
+    return said
