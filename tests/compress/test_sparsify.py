@@ -17,6 +17,7 @@ from edgeproof_configs.errors import EdgeproofError, MissingPackageError, UsageE
 from edgeproof_configs.registry import component_class
 from edgeproof_configs.stage import StageContext
 from edgeproof_data.loader import TrainLoader
+from edgeproof_train.distil import evaluation
 from edgeproof_train.run_data import RunData
 from edgeproof_train.student import Student
 
@@ -125,6 +126,10 @@ def test_sparsify_stage__prunes_only(make_context: MakeContext) -> None:
     assert all(torch.equal(sparse[name], expected[name]) for name in dense)
     report = report_of(context)
     assert set(report["val"]) == {"dense", "pruned"}
+    data = RunData(context)
+    found = evaluation(data, "val")(Student.load(context.folder("sparsify")))
+    assert report["val"]["pruned"] == pytest.approx(found, abs=1e-6)
+    assert report["val"]["dense"] != pytest.approx(found, abs=1e-4)
     assert report["not_searched"] == "permute: false"
     assert report["kept_magnitude"]["with"] == report["kept_magnitude"]["without"]
 
