@@ -242,6 +242,43 @@ def text(
     )
 
 
+@app.command("import")
+def import_command(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="A .safetensors, .pt or .pth file with a state dict.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder for the student.")],
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="timm's name of its network.", show_default=False)
+    ],
+    image_size: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Side of its input in pixels.  [timm's]", show_default=False),
+    ] = None,
+    embedding_dim: Annotated[
+        int | None,
+        typer.Option(metavar="D", help="How many values its classifier must give.", show_default=False),
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Names of the classes that it scores, one a line.", show_default=False
+        ),
+    ] = None,
+) -> int:
+    """Make a student of another tool's checkpoint.
+
+    Masks of apex's ASP and ranges of pytorch-quantization are kept. Only tensors are read: a pickle that
+    needs more could run code and is refused. OUT serves as student.weights in a recipe, and for `evaluate
+    RECIPE --weights OUT`.
+    """
+    from edgeproof.checkpoints import import_checkpoint
+
+    return import_checkpoint(
+        checkpoint, out, model=model, image_size=image_size, embedding_dim=embedding_dim, classes=classes
+    )
+
+
 @app.command("ls")
 def list_command(
     what: Annotated[
