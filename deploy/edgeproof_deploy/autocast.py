@@ -12,7 +12,7 @@ import onnx
 
 from edgeproof_configs.errors import MissingPackageError
 
-LOGGER = "modelopt.onnx"
+LOGGERS = ("modelopt.onnx", "modelopt.onnx.autocast")
 
 
 def convert(path: Path, calibration: Path, exclude: Sequence[str]) -> onnx.ModelProto:
@@ -26,10 +26,11 @@ def convert(path: Path, calibration: Path, exclude: Sequence[str]) -> onnx.Model
     Raises:
         MissingPackageError: nvidia-modelopt, or what it needs for ONNX, is not installed.
     """
-    logger = logging.getLogger(LOGGER)
     convert_to_mixed_precision = _imported()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             # It leaves the files of its calibration data to the garbage collector.
@@ -43,7 +44,8 @@ def convert(path: Path, calibration: Path, exclude: Sequence[str]) -> onnx.Model
                 providers=["cpu"],
             )
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _imported() -> Any:

@@ -111,9 +111,10 @@ def remove_nodes(model: onnx.ModelProto, gone: Collection[str]) -> None:
     made = {name for node in kept for name in node.output}
     weights = [tensor for tensor in graph.initializer if tensor.name in used]
     notes = [value for value in graph.value_info if value.name in used & (made | {w.name for w in weights})]
-    for part, rest in ((graph.node, kept), (graph.initializer, weights), (graph.value_info, notes)):
-        del part[:]
-        part.extend(rest)
+    del graph.node[:], graph.initializer[:], graph.value_info[:]
+    graph.node.extend(kept)
+    graph.initializer.extend(weights)
+    graph.value_info.extend(notes)
 
 
 def _shape_of(value: onnx.ValueInfoProto) -> Shape | None:

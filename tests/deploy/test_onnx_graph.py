@@ -43,7 +43,7 @@ def test_onnx_graph__constants_and_shapes() -> None:
 
 def test_onnx_graph__constant_nodes() -> None:
     b = Builder()
-    two = b.add("Constant", value=onnx.numpy_helper.from_array(np.float32(2)))
+    two = b.add("Constant", value=onnx.numpy_helper.from_array(np.asarray(2, np.float32)))
     graph = OnnxGraph(b.model(b.add("Mul", "image", two), (3, 8, 8)))
     assert graph.constant(two) == np.float32(2)
     assert graph.is_constant(two)

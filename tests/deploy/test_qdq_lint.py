@@ -48,7 +48,7 @@ class Network:
         other = self.q(b.nodes[-2].input[0], 0.03) if flaws.get("two_scales") else x
         if flaws.get("pad"):
             other = b.add("Pad", other, b.store(np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64)))
-        settings = {"pads": [0, 0, 0, 0]} if flaws.get("pad") else {}
+        settings: dict[str, Any] = {"pads": [0, 0, 0, 0]} if flaws.get("pad") else {}
         if flaws.get("bias"):
             settings["bias"] = self.bias()
         if flaws.get("float_weight"):
