@@ -27,7 +27,7 @@ def counted_weights(context: StageContext) -> dict[str, dict[str, int]]:
 
 
 def fused_operators(context: StageContext) -> dict[str, dict[str, Any]]:
-    """Return what ONNX Runtime runs in integers of each INT8 form, by the form's key, with the words for it."""
+    """Return what ONNX Runtime runs in integers of each INT8 form, by the form's key, also in words."""
     exported = context.run.stage("export")
     found: dict[str, dict[str, Any]] = {}
     for form in forms_of(context.recipe, context.run):

@@ -70,13 +70,10 @@ def compression_notes(compression: Plain | None) -> list[str]:
     for report in compression["quantization"].values():
         asked, used = report["images"]["asked"], report["images"]["used"]
         if used < asked:
-            said.append(
-                f"calibration: {used:,} training images were looked at, all there are; {asked:,} asked for"
-            )
-        if report.get("unfolded_batch_norms"):
-            said.append(
-                f"batch norms that could not be folded before INT8: {', '.join(report['unfolded_batch_norms'])}"
-            )
+            said.append(f"calibration: {used:,} training images, all there are; {asked:,} were asked for")
+        left = report.get("unfolded_batch_norms")
+        if left:
+            said.append(f"batch norms that could not be folded before INT8: {', '.join(left)}")
     sparsity = compression["sparsity"]
     if sparsity and sparsity.get("not_searched") not in (None, "", "permute: false"):
         said.append(f"no order of channels was searched before pruning: {sparsity['not_searched']}")

@@ -1,4 +1,4 @@
-"""What compression bought, in words: how much faster a form is than the one it was made of, and what it lost."""
+"""What compression bought, in words: how much faster a form is than dense fp32, and what it lost."""
 
 from __future__ import annotations
 
@@ -130,3 +130,44 @@ def disappointments(rows: Sequence[FormRow], spoken_of: FormRow | None) -> list[
             continue
         said.append(f"{row.name} bought nothing here: {times(ratio)} times the speed of fp32.")
     return said
+
+
+def form_sentence(own: Sequence[FormRow], rows: Sequence[FormRow]) -> str:
+    """Return what a compressed form bought and cost, engine by engine; nothing of the dense fp32 student.
+
+    Args:
+        own: the form's rows, one for each engine.
+        rows: of all forms.
+    """
+    parts = []
+    for row in own:
+        if row.engine == "pytorch" or (row.form, row.precision) == ("student", "fp32"):
+            continue
+        said = [compared_with_dense(row, rows), sparsity_beside(row, rows)] if row.ran else [built(row, rows)]
+        failed = [gate.name for gate in failed_gates(row, rows)]
+        if failed:
+            said.append(f"{in_a_row(list(dict.fromkeys(failed)))} failed: not to be shipped")
+        if any(said):
+            parts.append(f"{row.engine_name}: {'; '.join(part for part in said if part)}.")
+    return " ".join(parts)
+
+
+def sparsity_beside(row: FormRow, rows: Sequence[FormRow]) -> str:
+    """Return what a sparse form in lower precision buys beside the dense one of the same precision."""
+    dense = counterpart(row, rows, form="student")
+    ratio = gain(row, dense)
+    if row.form != "sparse" or row.precision == "fp32" or ratio is None or dense is None:
+        return ""
+    words = level(lost(row, dense), "it")
+    accuracy = f" and is {words}" if words else ""
+    if ratio <= AS_FAST:
+        return f"beside dense {row.precision}, sparsity bought nothing here ({times(ratio)} times){accuracy}"
+    return f"beside dense {row.precision}, sparsity bought {times(ratio)} times{accuracy}"
+
+
+def built(row: FormRow, rows: Sequence[FormRow]) -> str:
+    """Return how large a file that did not run here is, beside that of dense fp32."""
+    base = counterpart(row, rows, form="student", precision="fp32")
+    if base is None or not base.size_bytes or not row.size_bytes:
+        return row.status
+    return f"{significant(row.size_bytes / base.size_bytes, 2)} of the bytes of fp32, {row.status}"

@@ -8,6 +8,7 @@ from edgeproof_benchmarks.markup import Html, tag
 from edgeproof_benchmarks.report_data import ReportData
 from edgeproof_benchmarks.sections.calibration import calibration
 from edgeproof_benchmarks.sections.classes import classes
+from edgeproof_benchmarks.sections.compression import compression
 from edgeproof_benchmarks.sections.examples import examples
 from edgeproof_benchmarks.sections.forms import forms
 from edgeproof_benchmarks.sections.learning import learning
@@ -17,7 +18,19 @@ from edgeproof_benchmarks.sections.space import space
 from edgeproof_benchmarks.sections.speed import speed
 from edgeproof_benchmarks.sections.summary import summary
 
-SECTIONS = (summary, forms, speed, parity, examples, classes, calibration, space, learning, provenance)
+SECTIONS = (
+    summary,
+    forms,
+    compression,
+    speed,
+    parity,
+    examples,
+    classes,
+    calibration,
+    space,
+    learning,
+    provenance,
+)
 
 
 def render_report(data: ReportData) -> str:

@@ -137,7 +137,7 @@ class MadeUpRun:
         ]
 
     def compressed_rows(self) -> list[dict[str, Any]]:
-        """Return the rows of a run that prunes and quantises: after those of `rows`, sparse, INT8 and both."""
+        """Return the rows of a run that prunes and quantises: those of `rows`, then sparse, INT8 and both."""
         teacher, eager, runtime, plan = self.rows()
         int8, sparse_int8 = accuracies(0.965, 0.63, 0.905), accuracies(0.96, 0.62, 0.9)
         sparse = accuracies(0.964, 0.632, 0.904)

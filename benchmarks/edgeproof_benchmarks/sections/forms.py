@@ -9,7 +9,12 @@ from edgeproof_benchmarks.markup import Html, tag
 from edgeproof_benchmarks.report_data import Control, FormRow, ReportData
 from edgeproof_benchmarks.verdict import shipped_form
 
-AS_TRAINED = {("student", "pytorch"): "the student, as trained"}
+REMARKS = {
+    ("student", "pytorch", "fp32"): "the student, as trained",
+    ("sparse", "pytorch", "fp32"): "pruned and tuned",
+    ("student", "pytorch", "int8"): "rounding simulated, not timed",
+    ("sparse", "pytorch", "int8"): "rounding simulated, not timed",
+}
 Column = tuple[str, Callable[[FormRow], str]]
 
 
@@ -77,7 +82,8 @@ def gate_count(row: FormRow) -> str:
 
 def form_line(row: FormRow, columns: Sequence[Column], shipped: bool) -> Html:
     """Return a row; the shipped form is marked, a form that did not run here says so."""
-    note = row.status if not row.ran else "shipped" if shipped else AS_TRAINED.get((row.form, row.engine))
+    remark = REMARKS.get((row.form, row.engine, row.precision))
+    note = row.status if not row.ran else "shipped" if shipped else remark
     failed = any(gate.status == "fail" for gate in row.gates)
     values = [
         tag("td", show(row), class_="bad" if name == "gates" and failed else None) for name, show in columns

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgeproof_benchmarks.charts import Bar, bar_rows
-from edgeproof_benchmarks.formats import duration, integer, plural
+from edgeproof_benchmarks.formats import duration, in_a_row, integer, plural
 from edgeproof_benchmarks.markup import Html, join, tag
 from edgeproof_benchmarks.report_data import ReportData
 
@@ -24,13 +24,12 @@ def provenance(data: ReportData) -> Html:
 def notes(data: ReportData) -> Html | None:
     """Return what was skipped and why, and other remarks of the stages."""
     said = list(data.notes)
-    said += [
-        f"{row.name}: {row.status}, so it has no figures of its own." for row in data.rows if not row.ran
-    ]
-    unmeasured = [
-        (row.name, gate.name) for row in data.rows for gate in row.gates if gate.status == "not measured"
-    ]
-    said += [f"Gate {gate} of {form}: not measured." for form, gate in unmeasured]
+    for row in data.rows:
+        unmeasured = list(dict.fromkeys(gate.name for gate in row.gates if gate.status == "not measured"))
+        if not row.ran:
+            said.append(f"{row.name}: {row.status}, so it has no figures of its own{without(unmeasured)}.")
+        elif unmeasured:
+            said.append(f"{row.name}{without(unmeasured)}.")
     if not said:
         return None
     return tag(
@@ -38,6 +37,11 @@ def notes(data: ReportData) -> Html | None:
         tag("h2", "Left out, and why"),
         tag("ul", *[tag("li", line) for line in said], class_="notes"),
     )
+
+
+def without(gates: list[str]) -> str:
+    """Return `; not measured: cosine and agreement`; nothing where every gate was."""
+    return f"; gates not measured: {in_a_row(gates)}" if gates else ""
 
 
 def images(data: ReportData) -> Html:
