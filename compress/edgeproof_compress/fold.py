@@ -28,7 +28,8 @@ def fold_batch_norms(graph: fx.GraphModule) -> list[str]:
         graph: of a student; changed.
 
     Returns:
-        The names of the batch norms that could not be folded, because something else comes before them.
+        The names of the batch norms that could not be folded: something else comes before them, or they take
+        their statistics from the batch.
     """
     left: list[str] = []
     called = [str(node.target) for node, _ in calls(graph)]
@@ -38,7 +39,9 @@ def fold_batch_norms(graph: fx.GraphModule) -> list[str]:
         before = source_of(graph, node.all_input_nodes[0])
         layer = module_of(graph, before)
         alone = called.count(str(before.target)) == called.count(str(node.target)) == 1
-        if not (alone and is_plain_layer(layer) and len(users_of(graph, before)) == 1):
+        has_statistics = norm.running_mean is not None
+        only_user = len(users_of(graph, before)) == 1
+        if not (alone and has_statistics and is_plain_layer(layer) and only_user):
             left.append(str(node.target))
             continue
         assert isinstance(layer, nn.Conv2d | nn.Linear)
@@ -46,7 +49,7 @@ def fold_batch_norms(graph: fx.GraphModule) -> list[str]:
         replace_by_activation(graph, node, norm)
     graph.delete_all_unused_submodules()
     graph.recompile()
-    return left
+    return list(dict.fromkeys(left))
 
 
 def fold_into(layer: nn.Conv2d | nn.Linear, norm: _BatchNorm) -> Tensor:
@@ -73,12 +76,26 @@ def fold_into(layer: nn.Conv2d | nn.Linear, norm: _BatchNorm) -> Tensor:
 def replace_by_activation(graph: fx.GraphModule, node: fx.Node, norm: _BatchNorm) -> None:
     """Take a batch norm out of the graph; timm's may hold an activation, which stays in its place."""
     value = node.all_input_nodes[0]
-    for part in ("drop", "act"):
-        module = getattr(norm, part, None)
-        if isinstance(module, nn.Module) and not isinstance(module, nn.Identity):
-            with graph.graph.inserting_before(node):
-                stack = node.meta.get("nn_module_stack", {})
-                value = graph.graph.call_module(f"{node.target}.{part}", (value,))
-                value.meta["nn_module_stack"] = stack
+    kept = {
+        part: module
+        for part in ("drop", "act")
+        if isinstance(module := getattr(norm, part, None), nn.Module) and not isinstance(module, nn.Identity)
+    }
+    if kept:
+        # In the norm itself they would keep its dead parameters in the graph.
+        graph.set_submodule(str(node.target), holding(kept))
+    for part in kept:
+        with graph.graph.inserting_before(node):
+            stack = node.meta.get("nn_module_stack", {})
+            value = graph.graph.call_module(f"{node.target}.{part}", (value,))
+            value.meta["nn_module_stack"] = stack
     node.replace_all_uses_with(value)
     graph.graph.erase_node(node)
+
+
+def holding(children: dict[str, nn.Module]) -> nn.Module:
+    """Return a module that only holds others."""
+    holder = nn.Module()
+    for name, child in children.items():
+        holder.add_module(name, child)
+    return holder

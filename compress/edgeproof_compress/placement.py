@@ -15,7 +15,7 @@ import torch
 from torch import fx, nn
 
 from edgeproof_compress.fold import is_plain_layer
-from edgeproof_compress.graph import calls, module_of, source_of, users_of
+from edgeproof_compress.graph import calls, does_nothing, module_of, source_of, users_of
 
 Target = Literal["onnxruntime", "tensorrt"]
 TARGETS: tuple[Target, ...] = ("onnxruntime", "tensorrt")
@@ -63,11 +63,10 @@ def place(graph: fx.GraphModule, layers: list[str]) -> Placement:
     for node in placement.layers:
         for target in TARGETS:
             quantise(graph, placement, node.all_input_nodes[0], target)
-    chosen = set(placement.layers)
-    convolutions = {node for node in chosen if isinstance(module_of(graph, node), nn.Conv2d)}
+    convolutions = [node for node in placement.layers if isinstance(module_of(graph, node), nn.Conv2d)]
     for node in convolutions:
         end = rectified(graph, node)
-        if not is_output(end) and not is_only_added(graph, end):
+        if not is_output(graph, end) and not is_only_added(graph, end):
             quantise(graph, placement, end, "onnxruntime")
     for node in graph.graph.nodes:
         if node.target in ADDITIONS and len(node.all_input_nodes) == 2:
@@ -76,7 +75,7 @@ def place(graph: fx.GraphModule, layers: list[str]) -> Placement:
 
 
 def place_addition(
-    graph: fx.GraphModule, placement: Placement, node: fx.Node, convolutions: set[fx.Node]
+    graph: fx.GraphModule, placement: Placement, node: fx.Node, convolutions: list[fx.Node]
 ) -> None:
     """Quantise around a residual addition of which at least one side is a quantised convolution's."""
     sides = [source_of(graph, side) for side in node.all_input_nodes]
@@ -86,7 +85,7 @@ def place_addition(
     for side in sides:
         quantise(graph, placement, side, "onnxruntime")
     end = rectified(graph, node)
-    if not is_output(end):
+    if not is_output(graph, end):
         quantise(graph, placement, end, "onnxruntime")
     if all(of_convolution):
         depths = [depth(graph, side, convolutions) for side in sides]
@@ -122,9 +121,15 @@ def is_rectifier(graph: fx.GraphModule, node: fx.Node) -> bool:
     return node.target in RECTIFYING
 
 
-def is_output(node: fx.Node) -> bool:
+def goes_with_its_input(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a value may be quantised because its input comes out of a convolution."""
+    same = isinstance(module_of(graph, node), SAME_VALUES) or does_nothing(graph, node)
+    return same or is_rectifier(graph, node) or node.target in ADDITIONS
+
+
+def is_output(graph: fx.GraphModule, node: fx.Node) -> bool:
     """Whether a value is what the graph gives."""
-    return any(user.op == "output" for user in node.users)
+    return any(user.op == "output" for user in users_of(graph, node))
 
 
 def is_only_added(graph: fx.GraphModule, node: fx.Node) -> bool:
@@ -133,7 +138,7 @@ def is_only_added(graph: fx.GraphModule, node: fx.Node) -> bool:
     return len(users) == 1 and users[0].target in ADDITIONS and len(users[0].all_input_nodes) == 2
 
 
-def depth(graph: fx.GraphModule, node: fx.Node, convolutions: set[fx.Node]) -> int:
+def depth(graph: fx.GraphModule, node: fx.Node, convolutions: list[fx.Node]) -> int:
     """Return the largest number of convolutions on a way from the input to a node."""
     counts: dict[fx.Node, int] = {}
     for one in graph.graph.nodes:

@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 
 from edgeproof_compress.fold import fold_batch_norms
 from edgeproof_compress.graph import source_of, trace
-from edgeproof_compress.placement import Placement, Target, place
+from edgeproof_compress.placement import Placement, Target, goes_with_its_input, place
 from edgeproof_compress.quantizers import ActivationQuantizer, Backend, RoundedWeight, WeightQuantizer
 from edgeproof_compress.signs import never_negative
 from edgeproof_configs.errors import EdgeproofError
@@ -140,7 +140,8 @@ class QuantizedStudent(Student):
                 )
             end = last_value(inside)
             holder = Block()
-            for child, module in self.graph.get_submodule(path).named_children():
+            block = dict(self.graph.named_modules()).get(path, nn.Identity())
+            for child, module in block.named_children():
                 holder.add_module(child, module)
             self.graph.add_submodule(path, holder)
             with self.graph.graph.inserting_after(end):
@@ -189,17 +190,19 @@ class QuantizedStudent(Student):
         return found
 
     def layers_beside(self, value: str) -> list[str]:
-        """Return the quantised layers that read a quantised value, or that it comes from."""
-        readers = [layer for layer, read in self.reads().items() if read == value]
-        rounded = {str(node.target): node for node in self.graph.graph.nodes if node.op == "call_module"}
-        queue, makers = [rounded[QUANTIZER_PREFIX + value]], []
+        """Return the quantised layers that read a quantised value, or because of whose output it is one."""
+        found = [layer for layer, read in self.reads().items() if read == value]
+        name = QUANTIZER_PREFIX + value
+        queue = [node for node in self.graph.graph.nodes if str(node.target) == name]
         while queue:
             for before in queue.pop().all_input_nodes:
-                if str(before.target) in self.spec.layers:
-                    makers.append(str(before.target))
-                elif not str(before.target).startswith(QUANTIZER_PREFIX):
-                    queue.append(before)
-        return [*readers, *makers]
+                rounded = str(before.target).startswith(QUANTIZER_PREFIX)
+                maker = before.all_input_nodes[0] if rounded else before
+                if str(maker.target) in self.spec.layers:
+                    found.append(str(maker.target))
+                elif not rounded and goes_with_its_input(self.graph, maker):
+                    queue.append(maker)
+        return list(dict.fromkeys(found))
 
     def without(self, layers: Sequence[str]) -> QuantizedStudent:
         """Return the student with these layers in floating point and the other ranges as they are."""
@@ -270,11 +273,13 @@ class QuantizedStudent(Student):
         Raises:
             EdgeproofError: they are of another student, or one is no positive number.
         """
-        wanted = {f"activation.{name}" for name in self.quantizers()}
-        wanted |= {f"weight.{name}" for name in self.weight_quantizers()}
+        wanted: dict[str, tuple[int, ...]] = {f"activation.{name}": () for name in self.quantizers()}
+        wanted |= {f"weight.{name}": tuple(w.ranges.shape) for name, w in self.weight_quantizers().items()}
+        differ = wanted.keys() ^ ranges.keys()
+        differ |= {name for name in wanted.keys() & ranges.keys() if ranges[name].shape != wanted[name]}
         bad = [name for name, amax in ranges.items() if not (torch.isfinite(amax) & (amax > 0)).all()]
-        if wanted != set(ranges) or bad:
-            told = f"{bad[0]} is not positive" if bad else f"{len(wanted ^ set(ranges))} names differ"
+        if differ or bad:
+            told = f"{bad[0]} is not positive" if bad else f"{len(differ)} names or shapes differ"
             raise EdgeproofError(
                 f"the ranges do not fit the quantised student: {told}", where=path, fix="quantise it again"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any, Literal
 
@@ -55,11 +56,15 @@ def of_modelopt(axis: int | None) -> Any:
 
 def of_pytorch_quantization(axis: int | None) -> Any:
     """Return a quantizer of pytorch-quantization, the earlier package."""
+    from pytorch_quantization.calib import HistogramCalibrator
     from pytorch_quantization.nn import TensorQuantizer
     from pytorch_quantization.tensor_quant import QuantDescriptor
 
-    method = "histogram" if axis is None else "max"
-    return TensorQuantizer(QuantDescriptor(num_bits=8, axis=axis, calib_method=method))
+    quantizer: Any = TensorQuantizer(QuantDescriptor(num_bits=8, axis=axis))
+    if axis is None:
+        # Only with torch's histogram do the bins begin at 0, whatever the first batch holds.
+        quantizer._calibrator = HistogramCalibrator(8, None, False, torch_hist=True)
+    return quantizer
 
 
 class ActivationQuantizer(nn.Module):
@@ -86,8 +91,18 @@ class ActivationQuantizer(nn.Module):
     def forward(self, value: Tensor) -> Tensor:
         """Return the value, rounded where this quantizer is active."""
         if self.collecting:
-            self.largest = max(self.largest, float(value.detach().abs().max()))
-        return self.inner(value) if self.active or self.collecting else value
+            return self.note(value)
+        return self.inner(value) if self.active else value
+
+    def note(self, value: Tensor) -> Tensor:
+        """Take in a value, and return it as it is.
+
+        The histogram cannot start with nothing but zeros, and cannot hold what is no number: `largest` is NaN
+        from then on.
+        """
+        seen = float(value.detach().abs().max())
+        self.largest = max(self.largest, seen) if math.isfinite(seen) else math.nan
+        return self.inner(value) if seen > 0 and math.isfinite(seen) else value
 
     def use(self, target: Target | None) -> None:
         """Round as an engine does; None: not at all."""
@@ -118,18 +133,24 @@ class ActivationQuantizer(nn.Module):
         self.inner._unsigned = False
         self.inner.disable_quant()
         self.inner.enable_calib()
+        self.inner._calibrator.reset()
+        self.largest = 0.0
         self.collecting = True
 
     def finish(self, method: Calibration, percentile: float | None) -> float:
-        """Return the range that follows from the values that came through; 0 if all were zero."""
+        """Return the range that follows from the values that came through.
+
+        It is 0 if all were zero, and NaN if one was no number.
+        """
         self.collecting = False
         self.inner.disable_calib()
         self.inner.enable_quant()
-        if method == "max" or not self.largest:
+        if method == "max" or not self.largest > 0:
             return self.largest
         calibrator = self.inner._calibrator
-        counts = np.asarray(calibrator._calib_hist, np.float64)
-        edges = np.asarray(calibrator._calib_bin_edges, np.float64)
+        counts = calibrator._calib_hist.double().cpu().numpy()
+        # When bins are added, the packages' own edges may be one more than the counts need.
+        edges = np.linspace(0, float(calibrator._calib_bin_edges[-1]), len(counts) + 1)
         if method == "percentile":
             return percentile_range(counts, edges, percentile or DEFAULT_PERCENTILE)
         return METHODS[method](counts, edges)

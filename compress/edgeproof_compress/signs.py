@@ -31,6 +31,7 @@ KEEP_FUNCTIONS = (
     torch.flatten,
     torch.nn.functional.adaptive_avg_pool2d,
     torch.nn.functional.dropout,
+    torch.nn.functional.pad,
     "add",
     "mul",
     "mean",
@@ -50,7 +51,8 @@ def never_negative(graph: fx.GraphModule, node: fx.Node) -> bool:
     if gives:
         return True
     keeps = isinstance(module, KEEP) if module is not None else node.target in KEEP_FUNCTIONS
-    constants = [value for value in node.args if isinstance(value, int | float)]
+    given = (*node.args, *node.kwargs.values())
+    constants = [value for value in given if isinstance(value, int | float)]
     return (
         keeps
         and bool(node.all_input_nodes)
