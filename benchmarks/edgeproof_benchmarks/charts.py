@@ -135,9 +135,9 @@ def scatter(points: Sequence[Point], levels: Sequence[tuple[str, float]], *, tit
         parts.append(tag("line", x1=x.start, x2=x.end, y1=y(level), y2=y(level), class_="level"))
         parts.append(tag("text", label, x=x.end, y=y(level) - 5, class_="note end"))
         taken.append(box)
-    for point in sorted(points, key=lambda p: p.style != "shipped"):
-        parts.append(mark(point, x, y))
-        parts.append(label_beside(point.name, x(point.latency_ms), y(point.accuracy), frame, taken))
+    ordered = sorted(points, key=lambda p: p.style != "shipped")
+    labels = [label_beside(p.name, x(p.latency_ms), y(p.accuracy), frame, taken) for p in ordered]
+    parts += [*labels, *(mark(point, x, y) for point in ordered)]
     said = "; ".join(f"{p.name}: {percent(p.accuracy)} at {milliseconds(p.latency_ms)}" for p in points)
     return drawing(width, height, title, said, *parts)
 
@@ -155,7 +155,10 @@ Box = tuple[float, float, float, float]
 
 
 def label_beside(words: str, x: float, y: float, frame: Frame, taken: list[Box]) -> Html:
-    """Return a label at the first place around a point where it covers nothing; add it to `taken`."""
+    """Return a label at the first place around a point where it covers nothing; add it to `taken`.
+
+    One that is not right beside its point is joined to it by a thin line.
+    """
     width = text_width(words)
     places = [(x + 11, y + 4), (x - 11 - width, y + 4)]
     for step in range(1, 8):
@@ -177,7 +180,11 @@ def label_beside(words: str, x: float, y: float, frame: Frame, taken: list[Box])
     ]
     box = free[0] if free else boxes[0]
     taken.append(box)
-    return tag("text", words, x=box[0], y=box[3] - 3, class_="note strong")
+    shown = tag("text", words, x=box[0], y=box[3] - 3, class_="note strong")
+    if box in boxes[:2]:
+        return shown
+    near = box[0] - 2 if box[0] > x else box[2] + 2
+    return join([tag("line", x1=x, y1=y, x2=near, y2=(box[1] + box[3]) / 2, class_="leader"), shown])
 
 
 def overlap(a: Box, b: Box) -> bool:

@@ -170,4 +170,4 @@ def built(row: FormRow, rows: Sequence[FormRow]) -> str:
     base = counterpart(row, rows, form="student", precision="fp32")
     if base is None or not base.size_bytes or not row.size_bytes:
         return row.status
-    return f"{significant(row.size_bytes / base.size_bytes, 2)} of the bytes of fp32, {row.status}"
+    return f"{significant(row.size_bytes / base.size_bytes, 2)} times the bytes of fp32 ({row.status})"

@@ -123,9 +123,9 @@ def test_compression__the_four_forms_side_by_side(result: dict[str, Any]):
         "dense fp32",
         "2:4 sparse fp32",
         "2:4 sparse INT8",
-        "50.0 % not zero",
+        "50.0 % zero",
         "3.1 times",
-        "0.29 of fp32",
+        "0.29 times fp32",
         "cosine to fp32 student",
         "0.996",
     ):
@@ -138,7 +138,7 @@ def test_compression__a_sentence_for_each_compressed_form(result: dict[str, Any]
         "ONNX Runtime: sparsity bought nothing here: 1.01 times the speed of dense fp32 "
         "and 0.5 points below it.",
         "ONNX Runtime: 3.1 times faster than fp32 and 0.4 points below it. "
-        "TensorRT-RTX: 0.29 of the bytes of fp32, built, not run here.",
+        "TensorRT-RTX: 0.29 times the bytes of fp32 (built, not run here).",
         "beside dense int8, sparsity bought nothing here (1.01 times) and is 0.5 points below it",
     ):
         assert words in text

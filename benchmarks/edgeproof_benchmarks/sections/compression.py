@@ -21,6 +21,7 @@ from edgeproof_benchmarks.formats import (
 from edgeproof_benchmarks.markup import Html, tag
 from edgeproof_benchmarks.report_data import FormRow, ReportData
 from edgeproof_benchmarks.sections.compression_steps import folded, steps
+from edgeproof_benchmarks.verdict import shipped_form
 
 NAMES = {
     ("student", "fp32"): "dense fp32",
@@ -49,7 +50,7 @@ def compression(data: ReportData) -> Html | None:
         "section",
         tag("h2", "Compression"),
         tag("p", lead, class_="lead"),
-        table(found["forms"], data.rows),
+        table(found["forms"], data.rows, shipped_form(data.rows, data.verdict)),
         sentences(found["forms"], data.rows),
         steps(found),
         *folded(found),
@@ -72,18 +73,14 @@ def shown_row(form: Form, rows: Sequence[FormRow]) -> FormRow | None:
     return next((row for row in own if row.engine != "pytorch"), own[0] if own else None)
 
 
-def table(forms: Sequence[Form], rows: Sequence[FormRow]) -> Html:
-    """Return a line for each form; a column that no form fills is left out."""
+def table(forms: Sequence[Form], rows: Sequence[FormRow], shipped: FormRow | None) -> Html:
+    """Return a line for each form, the shipped one marked; a column that no form fills is left out."""
     lines = [(form, cells(form, rows)) for form in forms]
     columns = [name for name, _ in lines[0][1]]
     kept = [place for place in range(len(columns)) if any(values[place][1] != MISSING for _, values in lines)]
     head = [tag("th", columns[place], scope="col") for place in kept]
     body = [
-        tag(
-            "tr",
-            tag("th", form_name(form), scope="row"),
-            *[cell(values[place][1]) for place in kept],
-        )
+        line(form_name(form), [values[place][1] for place in kept], shipped in rows_of(form, rows))
         for form, values in lines
     ]
     whole = tag(
@@ -94,6 +91,12 @@ def table(forms: Sequence[Form], rows: Sequence[FormRow]) -> Html:
     )
     name = "Table of compressed forms"
     return tag("div", whole, class_="scroll", tabindex="0", role="region", aria_label=name)
+
+
+def line(name: str, values: Sequence[Html | str], shipped: bool) -> Html:
+    """Return a form's line."""
+    title = tag("th", name, tag("small", "shipped") if shipped else None, scope="row")
+    return tag("tr", title, *[cell(value) for value in values], class_="shipped" if shipped else None)
 
 
 def cell(value: Html | str) -> Html:
@@ -126,12 +129,13 @@ def cosine_to_student(row: FormRow | None) -> float | None:
 
 
 def weights(form: Form) -> Html | str:
-    """Return how many weights the ONNX file stores, and which share of them is not zero."""
+    """Return how many weights the ONNX file stores, and which share of them is zero, if any."""
     counted = form.get("weights")
     if not counted:
         return MISSING
-    share = counted["nonzero"] / max(counted["weights"], 1)
-    return with_small(integer(counted["weights"]), f"{percent(share)} not zero")
+    zeros = counted["weights"] - counted["nonzero"]
+    share = f"{percent(zeros / counted['weights'])} zero" if zeros else ""
+    return with_small(integer(counted["weights"]), share)
 
 
 def onnx_size(form: Form) -> str:
@@ -145,7 +149,9 @@ def plan_size(row: FormRow | None, rows: Sequence[FormRow]) -> Html | str:
     if row is None or row.engine in ("pytorch", "onnxruntime") or not row.size_bytes:
         return MISSING
     base = counterpart(row, rows, form="student", precision="fp32")
-    ratio = f"{significant(row.size_bytes / base.size_bytes, 2)} of fp32" if base and base.size_bytes else ""
+    ratio = (
+        f"{significant(row.size_bytes / base.size_bytes, 2)} times fp32" if base and base.size_bytes else ""
+    )
     return with_small(size(row.size_bytes), ratio if row.ran else ratio or row.status)
 
 
