@@ -13,8 +13,8 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
 from edgeproof_compress.fold import fold_batch_norms
-from edgeproof_compress.graph import source_of, trace
-from edgeproof_compress.placement import Placement, Target, goes_with_its_input, place
+from edgeproof_compress.graph import source_of, trace, users_of
+from edgeproof_compress.placement import ADDITIONS, Placement, Target, goes_with_its_input, place
 from edgeproof_compress.quantizers import ActivationQuantizer, Backend, RoundedWeight, WeightQuantizer
 from edgeproof_compress.signs import never_negative
 from edgeproof_configs.errors import EdgeproofError
@@ -139,11 +139,7 @@ class QuantizedStudent(Student):
                     fix="name a block that runs, or give compress.losses without it",
                 )
             end = last_value(inside)
-            holder = Block()
-            block = dict(self.graph.named_modules()).get(path, nn.Identity())
-            for child, module in block.named_children():
-                holder.add_module(child, module)
-            self.graph.add_submodule(path, holder)
+            self.graph.add_submodule(path, Block.of(dict(self.graph.named_modules()).get(path)))
             with self.graph.graph.inserting_after(end):
                 exposed = self.graph.graph.call_module(path, (end,))
             end.replace_all_uses_with(exposed, lambda user, own=exposed: user is not own)
@@ -190,19 +186,30 @@ class QuantizedStudent(Student):
         return found
 
     def layers_beside(self, value: str) -> list[str]:
-        """Return the quantised layers that read a quantised value, or because of whose output it is one."""
-        found = [layer for layer, read in self.reads().items() if read == value]
+        """Return the quantised layers because of which a value is quantised.
+
+        They read it, or it comes from them; else it is added to what comes from them.
+        """
+        readers = [layer for layer, read in self.reads().items() if read == value]
         name = QUANTIZER_PREFIX + value
-        queue = [node for node in self.graph.graph.nodes if str(node.target) == name]
+        rounded = [node for node in self.graph.graph.nodes if str(node.target) == name]
+        found = readers + self._makers(rounded)
+        if not found:
+            users = [user for node in rounded for user in users_of(self.graph, node)]
+            found = self._makers([user for user in users if user.target in ADDITIONS])
+        return list(dict.fromkeys(found))
+
+    def _makers(self, nodes: Sequence[fx.Node]) -> list[str]:
+        queue, found = list(nodes), []
         while queue:
             for before in queue.pop().all_input_nodes:
                 rounded = str(before.target).startswith(QUANTIZER_PREFIX)
-                maker = before.all_input_nodes[0] if rounded else before
+                maker = source_of(self.graph, before.all_input_nodes[0] if rounded else before)
                 if str(maker.target) in self.spec.layers:
                     found.append(str(maker.target))
                 elif not rounded and goes_with_its_input(self.graph, maker):
                     queue.append(maker)
-        return list(dict.fromkeys(found))
+        return found
 
     def without(self, layers: Sequence[str]) -> QuantizedStudent:
         """Return the student with these layers in floating point and the other ranges as they are."""
@@ -301,6 +308,8 @@ class QuantizedStudent(Student):
         Raises:
             EdgeproofError: a file is missing, cut, or of something else.
         """
+        if not (folder / CARD_FILE).exists():
+            raise EdgeproofError("there is no student here: config.json is missing", where=folder)
         card = read_json(folder / CARD_FILE)
         if card.get("edgeproof", {}).get("kind") != KIND:
             raise EdgeproofError("this is no quantised student", where=folder / CARD_FILE)
@@ -313,6 +322,19 @@ class QuantizedStudent(Student):
 
 class Block(nn.Identity):
     """Stands for a block whose layers a graph runs one by one: gives its value on."""
+
+    @classmethod
+    def of(cls, module: nn.Module | None) -> Block:
+        """Return a block that holds the parts and the tensors of what the graph has in its place."""
+        block = cls()
+        if module is not None:
+            for child, part in module.named_children():
+                block.add_module(child, part)
+            for name, parameter in module.named_parameters(recurse=False):
+                block.register_parameter(name, parameter)
+            for name, buffer in module.named_buffers(recurse=False):
+                block.register_buffer(name, buffer)
+        return block
 
 
 def of_shape(card: dict[str, Any], classes: tuple[str, ...]) -> Student:

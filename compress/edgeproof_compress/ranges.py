@@ -7,7 +7,7 @@ seconds a value for `entropy`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,8 @@ def entropy_range(counts: Counts, edges: Counts) -> float:
     """Return the range whose rounded distribution is nearest to the one seen, by KL divergence.
 
     The method of TensorRT's calibrator (Migacz, "8-bit Inference with TensorRT", GTC 2017): what lies beyond
-    a range is added to its last bin, what lies inside is gathered into 128 levels and spread evenly over their
-    bins that are not empty. Of equal ranges the largest is taken.
+    a range is added to its last bin, what lies inside is gathered into 128 levels and spread evenly over
+    their bins that are not empty. Of equal ranges the largest is taken.
 
     Args:
         counts: (N,) of the magnitudes in each bin.
@@ -33,26 +33,38 @@ def entropy_range(counts: Counts, edges: Counts) -> float:
     # Zeros are exact at every range, and would hide everything else.
     counts[0] = counts[1] if len(counts) > 1 else counts[0]
     tried = range(min(LEVELS, len(counts)), len(counts) + 1)
-    divergences = np.array([divergence(counts, size) for size in tried])
-    best = len(divergences) - 1 - int(np.argmin(divergences[::-1]))
+    found = np.round(divergences(counts, tried), 12)
+    best = len(found) - 1 - int(np.argmin(found[::-1]))
     return float(edges[tried[best]])
 
 
-def divergence(counts: Counts, size: int) -> float:
-    """Return KL(seen || rounded) where the first `size` bins are kept."""
-    seen = counts[:size].copy()
-    filled = seen > 0
-    levels = (np.arange(size) * LEVELS) // size
-    gathered = np.bincount(levels[filled], seen[filled], LEVELS)
-    members = np.bincount(levels[filled], minlength=LEVELS)
-    spread = np.zeros(size)
-    spread[filled] = (gathered / np.maximum(members, 1))[levels[filled]]
-    seen[-1] += counts[size:].sum()
-    if seen[-1] > 0 and spread[-1] == 0:
-        return np.inf
-    p, q = seen / seen.sum(), spread / spread.sum()
-    some = p > 0
-    return float((p[some] * np.log(p[some] / q[some])).sum())
+def divergences(counts: Counts, sizes: Sequence[int]) -> Counts:
+    """Return KL(seen || rounded) for each number of bins that is kept.
+
+    All bins of a level have the same height after rounding, so sums up to each bin are enough.
+    """
+    up_to = np.append(0, np.cumsum(counts))
+    filled = np.append(0, np.cumsum(counts > 0))
+    heights = np.append(0, np.cumsum(times_log(counts)))
+    total = counts.sum()
+    found = np.full(len(sizes), np.inf)
+    for place, size in enumerate(sizes):
+        last, beyond = counts[size - 1], total - up_to[size]
+        if not last and beyond > 0:
+            continue
+        starts = -(-np.arange(LEVELS + 1) * size // LEVELS)
+        gathered, members = np.diff(up_to[starts]), np.diff(filled[starts])
+        some = members > 0
+        height = np.log(gathered[some] / members[some] / up_to[size])
+        gathered[(size - 1) * LEVELS // size] += beyond
+        seen = heights[size] - times_log(last) + times_log(last + beyond) - times_log(total)
+        found[place] = (seen - (gathered[some] * height).sum()) / total
+    return found
+
+
+def times_log(counts: Counts) -> Counts:
+    """Return x log x, 0 at 0."""
+    return counts * np.log(np.maximum(counts, np.finfo(np.float64).tiny))
 
 
 def mse_range(counts: Counts, edges: Counts) -> float:
