@@ -149,6 +149,7 @@ def test_compression__how_it_was_done(result: dict[str, Any]):
     for words in (
         "78.93 %, 75.12 % without reordering channels",
         "val top-1, pruned",
+        "2:4 in model.sparse_int8.onnx 1 of 2 layers",
         "entropy, from 96 images (512 asked for)",
         "1 of 2 convolutions in integers",
         "left in floating point",

@@ -20,7 +20,7 @@ from edgeproof_benchmarks.formats import (
 )
 from edgeproof_benchmarks.markup import Html, tag
 from edgeproof_benchmarks.report_data import FormRow, ReportData
-from edgeproof_benchmarks.sections.compression_steps import folded, steps
+from edgeproof_benchmarks.sections.compression_steps import TENSORRT_FILE, folded, steps
 from edgeproof_benchmarks.verdict import shipped_form
 
 NAMES = {
@@ -140,7 +140,7 @@ def weights(form: Form) -> Html | str:
 
 def onnx_size(form: Form) -> str:
     """Return the bytes of the file, that for ONNX Runtime where there are two."""
-    sizes = [told["size_bytes"] for name, told in form["files"].items() if not name.endswith(".trt.onnx")]
+    sizes = [told["size_bytes"] for name, told in form["files"].items() if not name.endswith(TENSORRT_FILE)]
     return size(sizes[0] if sizes else None)
 
 

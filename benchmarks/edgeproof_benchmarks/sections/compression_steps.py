@@ -19,7 +19,9 @@ from edgeproof_benchmarks.formats import (
 from edgeproof_benchmarks.markup import Html, tag
 
 INT8_NAMES = {"int8": "INT8", "sparse_int8": "2:4 sparse INT8"}
+STEP_NAMES = {"pruned_without_permutation": "pruned, old order"}
 MOST_NAMES = 6
+TENSORRT_FILE = ".trt.onnx"
 Plain = Mapping[str, Any]
 Facts = list[tuple[str, str]]
 
@@ -28,7 +30,9 @@ def steps(found: Plain) -> Html:
     """Return a block for pruning and one for each INT8 form."""
     blocks = []
     if found.get("sparsity"):
-        blocks.append(block("2:4 sparsity", sparsity_facts(found["sparsity"])))
+        blocks.append(
+            block("2:4 sparsity", [*sparsity_facts(found["sparsity"]), *seen_in_files(found["forms"])])
+        )
     fused = {form["key"]: form.get("fused") for form in found["forms"]}
     for key, report in (found.get("quantization") or {}).items():
         blocks.append(block(INT8_NAMES.get(key, key), int8_facts(report, fused.get(key))))
@@ -54,6 +58,17 @@ def sparsity_facts(report: Plain) -> Facts:
     facts += val_facts(report["val"])
     facts.append(("fine-tuning", plural(report["epochs"], "epoch")))
     facts.append(("time", duration(report["seconds"]["all"])))
+    return facts
+
+
+def seen_in_files(forms: Sequence[Plain]) -> Facts:
+    """Return in how many layers of each sparse ONNX file no four weights hold more than two."""
+    facts: Facts = []
+    for form in forms:
+        file = next((name for name in form["files"] if not name.endswith(TENSORRT_FILE)), "")
+        if form["form"] == "sparse" and form.get("weights") and file:
+            counts = form["weights"]
+            facts.append((f"2:4 in {file}", f"{counts['layers_2_4']} of {counts['layers']} layers"))
     return facts
 
 
@@ -93,7 +108,7 @@ def val_facts(val: Mapping[str, Mapping[str, float]]) -> Facts:
     show = percent if name == "top1" else cosine
     word = "top-1" if name == "top1" else "cosine"
     return [
-        (f"val {word}, {step.replace('_', ' ')}", show(figures.get(name)))
+        (f"val {word}, {STEP_NAMES.get(step, step)}", show(figures.get(name)))
         for step, figures in val.items()
         if known(figures.get(name))
     ]
