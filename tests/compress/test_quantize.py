@@ -153,11 +153,13 @@ def test_choose_layers__takes_patterns_and_the_words_for_the_ends() -> None:
 
 @pytest.mark.parametrize("key", ["include", "exclude"])
 def test_choose_layers__refuses_a_pattern_that_matches_nothing(key: str) -> None:
+    wrong: dict[str, Any] = {key: ("backbone.layr1.*",)}
     with pytest.raises(UsageError, match=r"no layer matches 'backbone\.layr1") as caught:
-        choose_layers(make_student(), QuantizationConfig(**{key: ("backbone.layr1.*",)}))
+        choose_layers(make_student(), QuantizationConfig(**wrong))
     assert f"compress.quantization.{key}" in str(caught.value)
+    norms: dict[str, Any] = {key: ("*.bn1",)}
     with pytest.raises(UsageError, match="no layer matches"):
-        choose_layers(make_student(), QuantizationConfig(**{key: ("*.bn1",)}))
+        choose_layers(make_student(), QuantizationConfig(**norms))
 
 
 def test_choose_layers__refuses_to_leave_nothing() -> None:
