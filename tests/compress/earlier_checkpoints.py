@@ -49,7 +49,13 @@ def quantized_network(student: Student, calibrated: bool = True, learn_amax: boo
     for name, layer in list(network.named_modules()):
         made: Any = None
         if isinstance(layer, nn.Conv2d):
-            places = (layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding)
+            places: Any = (
+                layer.in_channels,
+                layer.out_channels,
+                layer.kernel_size,
+                layer.stride,
+                layer.padding,
+            )
             bias = layer.bias is not None
             made = quant_nn.QuantConv2d(*places, groups=layer.groups, bias=bias, quant_desc_input=read)
         elif isinstance(layer, nn.Linear):
