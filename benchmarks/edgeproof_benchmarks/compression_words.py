@@ -144,11 +144,11 @@ def form_sentence(own: Sequence[FormRow], rows: Sequence[FormRow]) -> str:
         if row.engine == "pytorch" or (row.form, row.precision) == ("student", "fp32"):
             continue
         said = [compared_with_dense(row, rows), sparsity_beside(row, rows)] if row.ran else [built(row, rows)]
-        failed = [gate.name for gate in failed_gates(row, rows)]
-        if failed:
-            said.append(f"{in_a_row(list(dict.fromkeys(failed)))} failed: not to be shipped")
         if any(said):
             parts.append(f"{row.engine_name}: {'; '.join(part for part in said if part)}.")
+    failed = list(dict.fromkeys(gate.name for row in own for gate in row.gates if gate.status == "fail"))
+    if failed:
+        parts.append(f"Not to be shipped: {in_a_row(failed)} failed.")
     return " ".join(parts)
 
 

@@ -280,3 +280,16 @@ def test_render_report__classes_without_confusion_counts(made_up: Any):
     text = Page(render_report(everything(made_up, confusion=None))).text
     assert "Each class" in text
     assert "What is taken for what" not in text
+
+
+def test_render_report__a_gate_says_which_pair_it_is_of(made_up: Any):
+    rows = made_up.rows()
+    limit = made_up.gates()[0]
+    pairs = [
+        made_up.parity() | {"reference": name, "gates": [limit]} for name in ("pytorch int8", "pytorch fp32")
+    ]
+    rows[2] |= {"parity": pairs, "gates": [limit, limit, made_up.gates()[3]]}
+    text = Page(render_report(report_data(made_up.result(rows=rows)))).text
+    assert "cosine beside PyTorch int8" in text
+    assert "cosine beside PyTorch fp32" in text
+    assert "latency_p90_ms beside" not in text

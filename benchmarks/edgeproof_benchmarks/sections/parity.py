@@ -39,7 +39,7 @@ def parity(data: ReportData) -> Html | None:
         tag("h2", "Parity and gates"),
         tag("p", lead, class_="lead"),
         pairs_table(pairs) if pairs else None,
-        gates_table(gates) if gates else None,
+        gates_tables(gates) if gates else None,
         *[flips(pair) for pair in pairs],
     )
 
@@ -83,26 +83,42 @@ def change(pair: Mapping[str, Any]) -> str:
     return f"{points(delta)} ({points(interval[0])} to {points(interval[1])})"
 
 
-def gates_table(rows: Sequence[FormRow]) -> Html:
-    """Return every gate, under the form it holds for, with its limit, its value and how it came out."""
-    names = ("gate", "measured", "limit", "outcome")
+def gates_tables(rows: Sequence[FormRow]) -> Html:
+    """Return the gates of each form with their limits, their values and how they came out."""
+    return tag("div", *[gates_table(row) for row in rows], class_="all-gates")
+
+
+def gates_table(row: FormRow) -> Html:
+    """Return the gates of one form; where it is compared with several, each gate says with which."""
     head = tag(
-        "tr", *[tag("th", name, scope="col", class_="words" if name == "outcome" else None) for name in names]
+        "tr",
+        tag("th", row.name, scope="col"),
+        tag("th", "measured", scope="col"),
+        tag("th", "limit", scope="col"),
+        tag("th", "outcome", scope="col", class_="words"),
     )
-    groups = []
-    for row in rows:
-        name = tag("tr", tag("th", row.name, scope="rowgroup", colspan=len(names)))
-        groups.append(tag("tbody", name, *[gate_line(gate) for gate in row.gates]))
-    table = tag("table", tag("thead", head), *groups, class_="figures gates")
-    return tag("div", table, class_="scroll", tabindex="0", role="region", aria_label="Table of gates")
+    references = references_of(row)
+    lines = [gate_line(gate, reference) for gate, reference in zip(row.gates, references, strict=True)]
+    return tag("table", tag("thead", head), tag("tbody", *lines), class_="figures gates")
 
 
-def gate_line(gate: Gate) -> Html:
+def references_of(row: FormRow) -> list[str]:
+    """Return for each gate of a row which form it is compared with; nothing where that is plain.
+
+    The gates of the pairs come first, in order; those of the form by itself follow.
+    """
+    found = [named(pair.get("reference", "?")) for pair in row.parity for _ in pair.get("gates") or ()]
+    if len(row.parity) < 2:
+        found = []
+    return [*found, *[""] * len(row.gates)][: len(row.gates)]
+
+
+def gate_line(gate: Gate, reference: str) -> Html:
     """Return one gate of the table."""
     outcome = f"{SIGNS.get(gate.status, '?')} {gate.status}"
     return tag(
         "tr",
-        tag("td", gate.name, class_="words"),
+        tag("td", gate.name, tag("small", f"beside {reference}") if reference else None, class_="words"),
         tag("td", gate_figure(gate, gate.value)),
         tag("td", f"{BOUNDS.get(gate.bound, '')} {gate_figure(gate, gate.limit)}".strip()),
         tag("td", outcome, class_=f"words {status_style(gate.status)}"),
