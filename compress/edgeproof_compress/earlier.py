@@ -125,7 +125,9 @@ def apply_masks(found: Earlier) -> tuple[dict[str, Tensor], dict[str, Tensor], l
             kept[name] = mask
         else:
             others.append(name)
-    return weights, kept, told_of_masks(len(kept), idle, others, grown) if found.masks else []
+    if not found.masks:
+        return weights, kept, ["sparsity: there are no masks in the file"]
+    return weights, kept, told_of_masks(len(kept), idle, others, grown)
 
 
 def told_of_masks(kept: int, idle: list[str], others: list[str], grown: list[str]) -> list[str]:

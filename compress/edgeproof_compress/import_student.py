@@ -211,7 +211,7 @@ def ranges_of(
     """Return the ranges by our names, if there are any, and what there is to say about quantisation."""
     total, ranged = len(earlier.quantizers), earlier.ranged()
     if not total:
-        return None, []
+        return None, ["INT8: there are no ranges in the file, and it names no quantisers"]
     if not ranged:
         return None, [
             f"INT8: never calibrated: {counted(total, 'quantiser')} and not one range; whatever scales an"

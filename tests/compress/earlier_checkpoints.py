@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 import torch
 from tests.compress.small_students import SIDE, images, make_student
 from torch import Tensor, nn
@@ -40,6 +41,7 @@ def quantized_network(student: Student, calibrated: bool = True, learn_amax: boo
     `quant_modules.initialize()` cannot be used: timm gives layers a device and a type that they do not take.
     """
     with quiet():
+        pytest.importorskip("pytorch_quantization")
         from pytorch_quantization import nn as quant_nn
         from pytorch_quantization.tensor_quant import QuantDescriptor
     network = timm_network(student)
@@ -49,15 +51,9 @@ def quantized_network(student: Student, calibrated: bool = True, learn_amax: boo
     for name, layer in list(network.named_modules()):
         made: Any = None
         if isinstance(layer, nn.Conv2d):
-            places: Any = (
-                layer.in_channels,
-                layer.out_channels,
-                layer.kernel_size,
-                layer.stride,
-                layer.padding,
-            )
-            bias = layer.bias is not None
-            made = quant_nn.QuantConv2d(*places, groups=layer.groups, bias=bias, quant_desc_input=read)
+            shape: Any = (layer.in_channels, layer.out_channels, layer.kernel_size)
+            steps: Any = (layer.stride, layer.padding, layer.dilation, layer.groups, layer.bias is not None)
+            made = quant_nn.QuantConv2d(*shape, *steps, quant_desc_input=read)
         elif isinstance(layer, nn.Linear):
             made = quant_nn.QuantLinear(layer.in_features, layer.out_features, quant_desc_input=read)
         elif isinstance(layer, nn.AdaptiveAvgPool2d):

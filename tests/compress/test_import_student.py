@@ -119,9 +119,10 @@ def test_import_student__reads_learned_ranges(tmp_path: Path) -> None:
     assert not ranges["weights"]
 
 
-def test_import_student__a_plain_state_dict_says_nothing_of_int8(tmp_path: Path) -> None:
+def test_import_student__says_so_where_there_are_neither_masks_nor_ranges(tmp_path: Path) -> None:
     student, found = import_small(tmp_path, make_student(SMALL).tensors())
-    assert not any("INT8" in line or "sparsity" in line for line in found.told)
+    assert "sparsity: there are no masks in the file" in found.told
+    assert "INT8: there are no ranges in the file, and it names no quantisers" in found.told
     assert sorted(file.name for file in found.files) == ["config.json", "import.json", "model.safetensors"]
     torch.testing.assert_close(student(images()).embedding, make_student(SMALL)(images()).embedding)
 
