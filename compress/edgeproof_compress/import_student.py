@@ -98,7 +98,8 @@ def import_student(checkpoint: Path, out: Path, wanted: Wanted) -> Imported:
         files.append(out / RANGES_FILE)
         if placed.missing:
             told.append(
-                f"INT8: to calibrate the rest, name {out} as student.weights in a recipe with compress"
+                f"INT8: to calibrate them all anew, name {out} as student.weights in a recipe with"
+                " compress.quantization"
             )
     source = {"file": checkpoint.name, "sha256": sha256_of(checkpoint)}
     write_json(out / REPORT_FILE, {"checkpoint": source, "model": wanted.model, "told": told})
@@ -134,6 +135,8 @@ def make_student(earlier: Earlier, wanted: Wanted, checkpoint: Path) -> tuple[Ti
     student.classes = tuple(classes)
     gives = f"scores of {len(classes)} classes" if classes else f"{width} values"
     unnamed = "" if classes or weight is None else "; no --classes, so no names of them"
+    if weight is not None and f"{names[0]}.bias" not in earlier.weights:
+        unnamed += "; it has no bias, zeros are put there"
     return student, [
         f"student: {wanted.model}, gives {gives} ({source}{unnamed})",
         told_of_photos(student),

@@ -154,7 +154,8 @@ def test_import_student__without_a_classifier_it_gives_the_features(tmp_path: Pa
 def test_import_student__a_classifier_without_bias_gets_one_of_zeros(tmp_path: Path) -> None:
     state = make_student(SMALL).tensors()
     del state["linear.bias"]
-    student, _ = import_small(tmp_path, state)
+    student, found = import_small(tmp_path, state)
+    assert any("has no bias, zeros are put there" in line for line in found.told)
     assert not student.get_parameter("head.bias").detach().any()
 
 
