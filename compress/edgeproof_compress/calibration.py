@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -79,7 +79,7 @@ def calibrate(
                 where="compress.quantization",
                 fix="look at the student's accuracy, or remove compress.quantization",
             )
-        spec = QuantizationSpec(left, spec.backend, spec.target)
+        spec = replace(spec, layers=left)
 
 
 def collect(

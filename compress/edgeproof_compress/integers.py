@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from edgeproof_compress.placement import Target
 from edgeproof_compress.quantized_student import QUANTIZER_PREFIX, QuantizedStudent
-from edgeproof_compress.quantizers import SIGNED_LEVELS
+from edgeproof_compress.quantizers import WeightQuantizer
 from edgeproof_train.outputs import ModelOutputs
 from edgeproof_train.student import Student
 
@@ -39,9 +39,11 @@ class IntegerStudent(Student):
         self.embedding_dim, self.preprocess = student.embedding_dim, student.preprocess
         self.classes = student.classes
         self.graph = copy.deepcopy(student.graph).cpu().eval()
-        ranges = {name: one.ranges.cpu() for name, one in student.weight_quantizers().items()}
+        weights = student.weight_quantizers()
         for name in student.spec.layers:
-            self.graph.set_submodule(name, IntegerLayer(self.graph.get_submodule(name), ranges[name]))
+            self.graph.set_submodule(
+                name, IntegerLayer(self.graph.get_submodule(name), weights[name], target)
+            )
         for name, quantizer in student.quantizers().items():
             rounding = nn.Identity()
             if target in quantizer.targets:
@@ -112,12 +114,13 @@ class Rounding(nn.Module):
 class IntegerLayer(nn.Module):
     """A layer with an int8 weight and one scale for each output channel; the bias stays float32."""
 
-    def __init__(self, layer: Any, ranges: Tensor):
+    def __init__(self, layer: Any, quantizer: WeightQuantizer, target: Target):
         super().__init__()
         weight: Tensor = layer.parametrizations.weight.original.detach()
-        scale = ranges / SIGNED_LEVELS
+        scale = quantizer.scale(target).cpu()
         shape = (-1, *[1] * (weight.ndim - 1))
-        rounded = torch.round(weight / scale.reshape(shape)).clamp(*SIGNED)
+        largest = 2 ** (quantizer.bits(target) - 1)
+        rounded = torch.round(weight / scale.reshape(shape)).clamp(-largest, largest - 1)
         self.register_buffer("integers", rounded.to(torch.int8))
         self.register_buffer("scale", scale)
         self.register_buffer("zero", torch.zeros(len(scale), dtype=torch.int8))

@@ -10,6 +10,7 @@ from edgeproof_compress.calibration import calibrate, calibration_images
 from edgeproof_compress.eligibility import ends_of, matching
 from edgeproof_compress.graph import trace
 from edgeproof_compress.placement import layer_nodes
+from edgeproof_compress.processor import saturates_here
 from edgeproof_compress.quantized_student import QuantizationSpec, QuantizedStudent
 from edgeproof_compress.sensitivity import fewest_to_return, sensitivities
 from edgeproof_configs.compress_schema import QuantizationConfig
@@ -70,7 +71,7 @@ def quantize(base: Student, work: Quantizing) -> tuple[QuantizedStudent, dict[st
     layers, reasons = choose_layers(base, config)
     images = calibration_images(work.images, config.images, work.seed)
     figures = {"fp32": work.evaluate(base)}
-    spec = QuantizationSpec(layers, config.backend, config.target)
+    spec = QuantizationSpec(layers, config.backend, config.target, reduces(config))
     found = calibrate(base, spec, images, config, work.device)
     student = found.student
     reasons |= found.returned
@@ -92,6 +93,7 @@ def quantize(base: Student, work: Quantizing) -> tuple[QuantizedStudent, dict[st
         "method": config.method,
         "backend": config.backend,
         "target": config.target,
+        "reduce_range": student.spec.reduce_range,
         "calibration": config.calibration,
         "images": {"asked": config.images, "used": len(images), "digest": digest_of(list(images.paths))},
         "select": work.select,
@@ -121,6 +123,11 @@ def choose_layers(base: Student, config: QuantizationConfig) -> tuple[tuple[str,
             f"none of the {len(names)} layers is left to quantise", where=WHERE, fix="exclude fewer layers"
         )
     return layers, reasons
+
+
+def reduces(config: QuantizationConfig) -> bool:
+    """Return whether ONNX Runtime's weights are kept to 7 bits."""
+    return saturates_here() if config.reduce_range == "auto" else config.reduce_range
 
 
 def in_budget(

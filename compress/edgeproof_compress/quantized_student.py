@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,13 @@ class QuantizationSpec:
         layers: names of the layers that compute in integers, in order of execution.
         backend: whose simulated rounding it is.
         target: the engine whose placement is active.
+        reduce_range: keep weights to 7 bits for ONNX Runtime.
     """
 
     layers: tuple[str, ...]
     backend: Backend = "modelopt"
     target: Target = "onnxruntime"
+    reduce_range: bool = False
 
 
 class QuantizedStudent(Student):
@@ -74,7 +76,7 @@ class QuantizedStudent(Student):
             layer = self.graph.get_submodule(str(node.target))
             weight = layer.weight
             assert isinstance(weight, Tensor)
-            rounded = RoundedWeight(WeightQuantizer(self.spec.backend, weight))
+            rounded = RoundedWeight(WeightQuantizer(self.spec.backend, weight, reduce=self.spec.reduce_range))
             parametrize.register_parametrization(layer, "weight", rounded)
 
     def _insert(self, placement: Placement) -> None:
@@ -166,13 +168,13 @@ class QuantizedStudent(Student):
         for quantizer in self.quantizers().values():
             quantizer.use(target)
         for weight in self.weight_quantizers().values():
-            weight.active = target is not None
+            weight.use(target)
 
     def use_only(self, layer: str) -> None:
         """Round one layer's weight and what it reads, and nothing else."""
         self.use(None)
         read = self.reads()[layer]
-        self.weight_quantizers()[layer].active = True
+        self.weight_quantizers()[layer].use(self.spec.target)
         quantizer = self.quantizers()[read]
         quantizer.use(self.spec.target)
 
@@ -215,7 +217,7 @@ class QuantizedStudent(Student):
         """Return the student with these layers in floating point and the other ranges as they are."""
         left = tuple(layer for layer in self.spec.layers if layer not in set(layers))
         base = of_shape(self.base_card, self.classes)
-        made = QuantizedStudent(base, QuantizationSpec(left, self.spec.backend, self.spec.target))
+        made = QuantizedStudent(base, replace(self.spec, layers=left))
         made.load_tensors(self.tensors(), Path("the student"))
         ranges = self.ranges()
         kept = {f"activation.{name}" for name in made.quantizers()} | {f"weight.{name}" for name in left}

@@ -17,6 +17,9 @@ from edgeproof_configs.errors import MissingPackageError
 Backend = Literal["modelopt", "pytorch_quantization"]
 Calibration = Literal["max", "entropy", "percentile", "mse"]
 SIGNED_LEVELS, UNSIGNED_LEVELS = 127, 255
+REDUCED_BITS = 7
+"""Of weights for processors without VNNI: they add two products of an unsigned and a signed byte in 16 bits,
+where 255 * 127 twice is too much and 255 * 64 twice is not."""
 DEFAULT_PERCENTILE = 99.99
 
 
@@ -160,10 +163,16 @@ class WeightQuantizer(nn.Module):
     """Rounds a weight (O, ...) to 8 bits, symmetric, with one range for each output channel.
 
     A channel whose weights are all zero has the range 1: they stay zero.
+
+    Args:
+        backend: whose rounding it is.
+        weight: (O, ...), for the ranges.
+        reduce: keep to 7 bits for ONNX Runtime.
     """
 
-    def __init__(self, backend: Backend, weight: Tensor):
+    def __init__(self, backend: Backend, weight: Tensor, *, reduce: bool = False):
         super().__init__()
+        self.reduce = reduce
         self.inner = make_quantizer(backend, per_channel=True)
         self.active = False
         self.shape = (-1, *[1] * (weight.ndim - 1))
@@ -173,6 +182,19 @@ class WeightQuantizer(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weight, rounded where this quantizer is active."""
         return self.inner(weight) if self.active else weight
+
+    def use(self, target: Target | None) -> None:
+        """Round as an engine does; None: not at all."""
+        self.active = target is not None
+        self.inner._num_bits = self.bits(target)
+
+    def bits(self, target: Target | None) -> int:
+        """Return how many bits an engine's weights have."""
+        return REDUCED_BITS if self.reduce and target == "onnxruntime" else 8
+
+    def scale(self, target: Target) -> Tensor:
+        """Return the step between two levels of each channel for an engine, (O,)."""
+        return self.ranges / (2 ** (self.bits(target) - 1) - 1)
 
     @property
     def ranges(self) -> Tensor:

@@ -60,6 +60,9 @@ class QuantizationConfig(Config):
         include: patterns (`*`, `?`) of layer names; only these are quantised. All that can be, if empty.
         exclude: patterns of layer names that stay in floating point; `stem` and `head` stand for the layers
             that see the image and that give the embedding.
+        reduce_range: keep weights to 7 bits for ONNX Runtime. x86 processors without VNNI need it, for their
+            sums of two products saturate; `auto` looks at the processor at hand, so say `true` for a device
+            that lacks it.
         max_drop: how much of the figure that chooses the best epoch may be lost on `val`; the most sensitive
             layers go back to floating point until it holds. None: whatever it costs.
         epochs: of fine-tuning under the recipe's losses.
@@ -74,6 +77,7 @@ class QuantizationConfig(Config):
     images: PositiveInt = 512
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    reduce_range: bool | Literal["auto"] = "auto"
     max_drop: Fraction | None = None
     epochs: PositiveInt | None = None
     lr: PositiveFloat | None = None

@@ -103,6 +103,7 @@ def compare_pair(
     decided = decide(a, b, vocabulary) if vocabulary is not None and found.nan < len(a) else None
     measured = {
         "cosine": found.cosine_min,
+        "cosine_mean": found.cosine_mean,
         "mean_abs": found.mean_abs,
         "agreement": decided.agreement if decided else None,
         "zero_shot_drop": decided.drop if decided else None,
