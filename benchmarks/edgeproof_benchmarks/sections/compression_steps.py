@@ -35,7 +35,7 @@ def steps(found: Plain) -> Html:
         )
     fused = {form["key"]: form.get("fused") for form in found["forms"]}
     for key, report in (found.get("quantization") or {}).items():
-        blocks.append(block(INT8_NAMES.get(key, key), int8_facts(report, fused.get(key))))
+        blocks.append(block(INT8_NAMES.get(key, str(key)), int8_facts(report, fused.get(key))))
     return tag("div", *blocks, class_="small-multiples steps")
 
 
