@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -31,9 +34,7 @@ def make_quantizer(backend: Backend, *, per_channel: bool) -> Any:
     """
     axis = 0 if per_channel else None
     try:
-        with warnings.catch_warnings():
-            # On import they warn of what does not touch quantisation: TorchScript, untested transformers.
-            warnings.simplefilter("ignore")
+        with quiet():
             if backend == "modelopt":
                 return of_modelopt(axis)
             return of_pytorch_quantization(axis)
@@ -43,6 +44,20 @@ def make_quantizer(backend: Backend, *, per_channel: bool) -> Any:
             f"quantization.backend: {backend} needs the package '{error.name}'",
             fix=f"pip install 'edgeproof[{extra}]'",
         ) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep silent what the backends say on import: of TorchScript, untested transformers, a missing CUDA."""
+    log = logging.getLogger("torch.utils.cpp_extension")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
 
 
 def of_modelopt(axis: int | None) -> Any:
