@@ -6,10 +6,8 @@ from collections.abc import Sequence
 
 from edgeproof_benchmarks.form_gates import failed_gates
 from edgeproof_benchmarks.formats import in_a_row, known, significant
+from edgeproof_benchmarks.gains import bought_nothing, gain, is_faster, over_rounds, times
 from edgeproof_benchmarks.report_data import FormRow
-
-AS_FAST = 1.05
-"""Two forms whose latencies are not further apart than this factor are taken to be as fast."""
 
 
 def counterpart(
@@ -19,12 +17,6 @@ def counterpart(
     wanted = (form or row.form, row.engine, precision or row.precision)
     found = next((one for one in rows if (one.form, one.engine, one.precision) == wanted), None)
     return None if found is row else found
-
-
-def gain(row: FormRow | None, base: FormRow | None) -> float | None:
-    """Return how many times faster a form is than another at batch 1; None unless both were timed."""
-    before, after = (one.latency("p50") if one else None for one in (base, row))
-    return before / after if before and after else None
 
 
 def lost(row: FormRow, base: FormRow) -> float | None:
@@ -44,13 +36,6 @@ def level(difference: float | None, whom: str) -> str:
     return f"{abs(rounded):.1f} {unit} {'above' if rounded > 0 else 'below'} {whom}"
 
 
-def times(ratio: float) -> str:
-    """Return a ratio with as many digits as it takes to tell it from 1: `0.9`, `1.01`, `3.1`, `14`."""
-    if abs(ratio - 1) <= AS_FAST - 1:
-        return f"{ratio:.2f}"
-    return significant(ratio, 1 if ratio < 1 else 2)
-
-
 def compared_with_dense(row: FormRow, rows: Sequence[FormRow]) -> str:
     """Return `3.1 times faster than fp32 and 0.4 points below it`; nothing of the dense fp32 form itself."""
     base = counterpart(row, rows, form="student", precision="fp32")
@@ -60,19 +45,31 @@ def compared_with_dense(row: FormRow, rows: Sequence[FormRow]) -> str:
     below = level(lost(row, base), "it")
     if ratio is None:
         return below and level(lost(row, base), whom)
-    if ratio <= AS_FAST:
-        return " and ".join(part for part in (slower(row, ratio, whom), below) if part)
+    if not is_faster(row, base):
+        return " and ".join(part for part in (slower(row, base, whom), below) if part)
     return " and ".join(part for part in (f"{times(ratio)} times faster than {whom}", below) if part)
 
 
-def slower(row: FormRow, ratio: float, whom: str) -> str:
-    """Return `INT8 bought nothing here: 0.9 times the speed of fp32`."""
+def slower(row: FormRow, base: FormRow, whom: str) -> str:
+    """Return `INT8 bought nothing here: 0.9 times the speed of fp32`, of two forms that were timed."""
     what = "INT8" if row.precision == "int8" else row.precision.upper()
     if row.precision == "fp32":
         what = "sparsity"
     elif row.form != "student":
         what = f"sparse {what}"
-    return f"{what} bought nothing here: {times(ratio)} times the speed of {whom}"
+    return f"{what} {bought_nothing(row, base)}: {speed(row, base, whom)}"
+
+
+def speed(row: FormRow, base: FormRow, whom: str) -> str:
+    """Return `1.3 times the speed of fp32 (0.9 to 1.6 over 5 rounds)`, of two forms that were timed."""
+    doubt = over_rounds(row, base)
+    return f"{times(gain(row, base) or 0.0)} times the speed of {whom}{f' ({doubt})' if doubt else ''}"
+
+
+def in_brackets(row: FormRow, base: FormRow) -> str:
+    """Return `(1.3 times, 0.9 to 1.6 over 5 rounds)`, of two forms that were timed."""
+    doubt = over_rounds(row, base)
+    return f"({times(gain(row, base) or 0.0)} times{f', {doubt}' if doubt else ''})"
 
 
 def of_sparsity(row: FormRow, rows: Sequence[FormRow]) -> str:
@@ -80,10 +77,10 @@ def of_sparsity(row: FormRow, rows: Sequence[FormRow]) -> str:
     dense = row if row.form == "student" else counterpart(row, rows, form="student")
     sparse = row if row.form == "sparse" else counterpart(row, rows, form="sparse")
     ratio = gain(sparse, dense)
-    if ratio is None or sparse is None or (sparse is row and row.precision == "fp32"):
+    if ratio is None or sparse is None or dense is None or (sparse is row and row.precision == "fp32"):
         return ""
-    if ratio <= AS_FAST:
-        return f"sparsity bought nothing here ({times(ratio)} times)"
+    if not is_faster(sparse, dense):
+        return f"sparsity {bought_nothing(sparse, dense)} {in_brackets(sparse, dense)}"
     if sparse is row:
         return f"{times(ratio)} times of that by sparsity"
     return f"sparsity would be {times(ratio)} times faster, but {why_not(sparse, rows)}"
@@ -97,8 +94,8 @@ def of_int8(row: FormRow, rows: Sequence[FormRow]) -> str:
     ratio = gain(other, row)
     if ratio is None or other is None:
         return ""
-    if ratio <= AS_FAST:
-        return slower(other, ratio, row.precision)
+    if not is_faster(other, row):
+        return slower(other, row, row.precision)
     return f"INT8 would be {times(ratio)} times faster, but {why_not(other, rows)}"
 
 
@@ -119,16 +116,16 @@ def bought(row: FormRow, rows: Sequence[FormRow]) -> list[str]:
 
 
 def disappointments(rows: Sequence[FormRow], spoken_of: FormRow | None) -> list[str]:
-    """Return a sentence for each INT8 form that is no faster than fp32 in an engine not spoken of yet."""
+    """Return a sentence for each INT8 form that is not faster than fp32 in an engine not spoken of yet."""
     said = []
     for row in rows:
         if row.precision != "int8" or row.form != "student":
             continue
         base = counterpart(row, rows, precision="fp32")
-        ratio = gain(row, base)
-        if ratio is None or ratio > AS_FAST or (spoken_of and spoken_of.engine == row.engine):
+        spoken = spoken_of is not None and spoken_of.engine == row.engine
+        if base is None or gain(row, base) is None or spoken or is_faster(row, base):
             continue
-        said.append(f"{row.name} bought nothing here: {times(ratio)} times the speed of fp32.")
+        said.append(f"{row.name} {bought_nothing(row, base)}: {speed(row, base, 'fp32')}.")
     return said
 
 
@@ -160,9 +157,10 @@ def sparsity_beside(row: FormRow, rows: Sequence[FormRow]) -> str:
         return ""
     words = level(lost(row, dense), "it")
     accuracy = f" and is {words}" if words else ""
-    if ratio <= AS_FAST:
-        return f"beside dense {row.precision}, sparsity bought nothing here ({times(ratio)} times){accuracy}"
-    return f"beside dense {row.precision}, sparsity bought {times(ratio)} times{accuracy}"
+    beside = f"beside dense {row.precision}, sparsity"
+    if not is_faster(row, dense):
+        return f"{beside} {bought_nothing(row, dense)} {in_brackets(row, dense)}{accuracy}"
+    return f"{beside} bought {times(ratio)} times{accuracy}"
 
 
 def built(row: FormRow, rows: Sequence[FormRow]) -> str:

@@ -57,9 +57,11 @@ class Latency:
     trace_ms: np.ndarray = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data without the trace."""
+        """Return plain data without the trace; the medians of the rounds, where there were any, in a list."""
         plain = {key: value for key, value in self.__dict__.items() if key not in ("trace_ms", "rounds_p50")}
-        return {key: round(value, 6) if isinstance(value, float) else value for key, value in plain.items()}
+        found = {key: round(value, 6) if isinstance(value, float) else value for key, value in plain.items()}
+        rounds = [round(value, 6) for value in self.rounds_p50]
+        return found | ({"rounds_p50_ms": rounds} if rounds else {})
 
 
 def percentile(trace_ms: np.ndarray, q: float) -> float | None:

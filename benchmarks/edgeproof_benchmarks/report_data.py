@@ -67,7 +67,7 @@ class FormRow:
         precision: `fp32`, `fp16`, `int8`.
         status: `run here` or `built, not run here`.
         metrics: accuracies as fractions, `cosine` to the teacher.
-        latency_ms: by batch size, `{p50, p90, p99, n, ...}`.
+        latency_ms: by batch size, `{p50, p90, p99, n, ...}`, and `rounds_p50_ms`: the median of each round.
         images_per_second: by batch size.
         phases_ms: p50 of `decode`, `preprocess`, `compute`, `head` for one image.
         parity: pairs that end in this form, as `compare_pair` gives them.

@@ -34,7 +34,8 @@ from edgeproof_train.teacher import Teacher
 Classify = Callable[[np.ndarray], np.ndarray]
 PHASE_IMAGES = 64
 TEACHER = "teacher//fp32"
-ROUNDS = 5
+ROUNDS = 9
+"""Enough that one disturbed round does not hide a gain (`gains.surely`)."""
 
 
 def bench_stage(context: StageContext) -> StageOutcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from edgeproof_benchmarks.compression_words import AS_FAST, bought, disappointments, level
+from edgeproof_benchmarks.compression_words import bought, disappointments, level
 from edgeproof_benchmarks.form_gates import failed_gates, is_as_trained
 from edgeproof_benchmarks.formats import (
     MINUS,
@@ -17,6 +17,7 @@ from edgeproof_benchmarks.formats import (
     percent,
     plural,
 )
+from edgeproof_benchmarks.gains import AS_FAST, gain, is_faster, surely
 from edgeproof_benchmarks.report_data import Control, FormRow, Gate
 
 SHIP, DO_NOT_SHIP, NOT_PROVEN = "ship", "do not ship", "not proven"
@@ -96,18 +97,17 @@ def shipped_form(rows: Sequence[FormRow], verdict: str) -> FormRow | None:
 def choose(candidates: Sequence[FormRow], rows: Sequence[FormRow] = ()) -> FormRow | None:
     """Return the form to ship: of those that fail no gate of their own, or of all if every one fails.
 
-    The fastest at batch 1 counts, and whatever is within 5 % of it is as fast. Of these a dense one goes
-    before a sparse one, then the one with the higher top-1 accuracy (or cosine to the teacher, without
-    labels), then the one of higher precision.
+    Whatever no other of them is surely faster than at batch 1, by more than 5 % (`gains.is_faster`), counts
+    as the fastest. Of these a dense one goes before a sparse one, then the one with the higher top-1 accuracy
+    (or cosine to the teacher, without labels), then the one of higher precision.
 
     Args:
         candidates: to choose from.
         rows: all of the run, for the gates of what the candidates were exported from.
     """
     sound = [row for row in candidates if not failed_gates(row, rows)] or list(candidates)
-    times = [latency for row in sound if (latency := row.latency("p50")) is not None]
-    limit = AS_FAST * min(times, default=0.0)
-    fast = [row for row in sound if (latency := row.latency("p50")) is not None and latency <= limit] or sound
+    timed = [row for row in sound if row.latency("p50") is not None]
+    fast = [row for row in timed if not any(is_faster(other, row) for other in timed)] or sound
     return min(fast, key=preference, default=None)
 
 
@@ -130,20 +130,21 @@ def figures_of(row: FormRow, teacher: FormRow | None) -> str:
         said.append(f"cosine {cosine(row.metrics['cosine'])} to its teacher")
     latency = row.latency("p50")
     if latency is not None:
-        said.append(f"{milliseconds(latency)} p50 an image{speed_up(latency, teacher)}")
+        said.append(f"{milliseconds(latency)} p50 an image{speed_up(row, teacher)}")
     return ", ".join(said) or "neither accuracy nor latency was measured"
 
 
-def speed_up(latency: float, teacher: FormRow | None) -> str:
-    """Return ` (14 times faster than its teacher)` where the teacher was timed."""
-    before = teacher.latency("p50") if teacher else None
-    if before is None:
+def speed_up(row: FormRow, teacher: FormRow | None) -> str:
+    """Return ` (14 times faster than its teacher)` where both were timed."""
+    ratio, least = gain(row, teacher), surely(row, teacher)
+    if ratio is None or least is None:
         return ""
-    ratio = before / latency
-    if ratio >= 1.05:
+    if least > AS_FAST:
         return (
             f" ({ratio:.1f} times faster than its teacher)" if ratio < 10 else f" ({ratio:.0f} times faster)"
         )
+    if ratio > AS_FAST:
+        return " (not surely faster than its teacher)"
     return " (no faster than its teacher)" if ratio < 0.95 else " (as fast as its teacher)"
 
 

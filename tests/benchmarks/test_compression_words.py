@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from edgeproof_benchmarks.compression_words import bought, counterpart, disappointments, level, times
+from edgeproof_benchmarks.compression_words import bought, counterpart, disappointments, form_sentence, level
 from edgeproof_benchmarks.report_data import FormRow
 
 
@@ -51,12 +53,43 @@ def test_disappointments__of_engines_that_the_sentence_is_not_about():
     assert disappointments(rows, rows[0]) == []
 
 
-@pytest.mark.parametrize(
-    ("ratio", "words"),
-    [(0.43, "0.4"), (0.96, "0.96"), (1.0, "1.00"), (1.3, "1.3"), (3.14, "3.1"), (14.2, "14")],
-)
-def test_times__enough_digits_to_tell_it_from_one(ratio: float, words: str):
-    assert times(ratio) == words
+def in_rounds(form: str, precision: str, *rounds: float) -> FormRow:
+    """Return a row with the medians of its rounds."""
+    return replace(row(form, precision, 1.0, 0.9), latency_ms={1: {"p50": 1.0, "rounds_p50_ms": rounds}})
+
+
+NOISY = (in_rounds("student", "int8", 1.3, 0.9, 1.5, 1.6, 1.2), in_rounds("sparse", "int8", *[1.0] * 5))
+SLOW = in_rounds("student", "fp32", *[4.0] * 5)
+
+
+def test_bought__sparsity_that_lost_a_round_is_noise():
+    assert bought(NOISY[1], [SLOW, *NOISY]) == [
+        "4.0 times faster than dense fp32 and level with it",
+        "sparsity bought nothing that can be told from noise here (1.3 times, 0.9 to 1.6 over 5 rounds)",
+    ]
+
+
+def test_bought__sparsity_that_won_every_round():
+    dense = in_rounds("student", "int8", 1.3, 1.1, 1.5, 1.6, 1.2)
+    assert bought(NOISY[1], [SLOW, dense, NOISY[1]])[1:] == ["1.3 times of that by sparsity"]
+
+
+def test_bought__int8_within_the_noise_of_fp32():
+    dense, int8 = in_rounds("student", "fp32", 1.3, 0.9, 1.4), in_rounds("student", "int8", 1.0, 1.0, 1.0)
+    speed = "1.3 times the speed of fp32 (0.9 to 1.4 over 3 rounds)"
+    words = f"bought nothing that can be told from noise here: {speed}"
+    assert bought(int8, [dense, int8]) == [f"INT8 {words} and level with it"]
+    assert bought(dense, [dense, int8]) == [f"INT8 {words}"]
+    other = row("student", "fp32", 1.0, engine="openvino")
+    assert disappointments([dense, int8], other) == [f"ONNX Runtime int8 {words}."]
+
+
+def test_form_sentence__sparsity_within_the_noise_of_dense_int8():
+    assert form_sentence([NOISY[1]], [SLOW, *NOISY]) == (
+        "ONNX Runtime: 4.0 times faster than dense fp32 and level with it; beside dense int8, sparsity "
+        "bought nothing that can be told from noise here (1.3 times, 0.9 to 1.6 over 5 rounds) "
+        "and is level with it."
+    )
 
 
 @pytest.mark.parametrize(

@@ -47,10 +47,11 @@ def test_images_per_second__over_all_samples():
 
 
 def test_form_figures__are_what_a_row_of_the_report_reads():
-    latency = summarise(np.full(100, 2.0), 0.2)
+    latency = summarise(np.full(100, 2.0), 0.2, rounds=(2.0, 2.1))
     figures = form_figures({1: latency}, dict.fromkeys((*PHASES, "total"), latency), threads=2)
     row = FormRow.from_dict({"form": "student", "engine": "onnxruntime", **figures})
     assert row.latency("p99") == 2.0
+    assert row.latency_ms[1]["rounds_p50_ms"] == [2.0, 2.1]
     assert row.images_per_second == {1: 500.0}
     assert set(row.phases_ms) == set(PHASES)
     assert row.threads == 2

@@ -134,6 +134,33 @@ def test_judge__forms_that_are_as_fast_are_told_apart_by_sparsity_accuracy_and_p
     assert chosen(clearly) == "ONNX Runtime sparse int8"
 
 
+def in_rounds(p50: float, *factors: float) -> dict[int, dict[str, Any]]:
+    """Return the latency of a form whose rounds took as many times `p50`."""
+    return {1: {"p50": p50, "rounds_p50_ms": [p50 * factor for factor in factors]}}
+
+
+def test_judge__a_gain_that_the_rounds_do_not_show_neither_decides_nor_is_claimed(compressed: list[FormRow]):
+    dense = in_rounds(0.25, 1.0, 0.7, 1.2, 1.1, 1.0)
+    timed = changed(compressed, "student", "fp32", latency_ms=in_rounds(0.75, *[1.0] * 5))
+    timed = changed(timed, "sparse", "fp32", latency_ms=in_rounds(0.75, *[1.0] * 5))
+    timed = changed(timed, "student", "int8", latency_ms=dense)
+    timed = changed(timed, "sparse", "int8", latency_ms=in_rounds(0.19, *[1.0] * 5))
+    sentence = judge(timed).sentence
+    assert sentence.startswith("Ship ONNX Runtime int8: ")
+    assert sentence.endswith(
+        "; 3.0 times faster than fp32 and 0.4 points below it; sparsity bought nothing that can be told from "
+        "noise here (1.3 times, 0.9 to 1.6 over 5 rounds)."
+    )
+    sure = changed(timed, "student", "int8", latency_ms=in_rounds(0.25, 1.0, 0.9, 1.2, 1.1, 1.0))
+    assert judge(sure).sentence.startswith("Ship ONNX Runtime sparse int8: ")
+
+
+def test_judge__a_student_that_the_rounds_do_not_show_to_be_faster_than_its_teacher(rows: list[FormRow]):
+    rows[0] = replace(rows[0], latency_ms=in_rounds(2.0, 1.0, 0.5, 1.1))
+    rows[2] = replace(rows[2], latency_ms=in_rounds(1.5, *[1.0] * 3))
+    assert "1.50 ms p50 an image (not surely faster than its teacher)" in judge(rows).sentence
+
+
 def test_judge__int8_that_is_not_faster_is_said(compressed: list[FormRow]):
     slow = changed(compressed, "student", "int8", latency_ms={1: {"p50": 2.12}})
     slow = changed(slow, "sparse", "int8", latency_ms={1: {"p50": 2.2}})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgeproof_benchmarks.compression_words import counterpart, form_sentence, gain, times
+from edgeproof_benchmarks.compression_words import counterpart, form_sentence
 from edgeproof_benchmarks.formats import (
     METRIC_NAMES,
     MISSING,
@@ -18,6 +18,7 @@ from edgeproof_benchmarks.formats import (
     size,
     unbroken,
 )
+from edgeproof_benchmarks.gains import gain, times
 from edgeproof_benchmarks.markup import Html, tag
 from edgeproof_benchmarks.report_data import FormRow, ReportData
 from edgeproof_benchmarks.sections.compression_steps import TENSORRT_FILE, folded, steps
