@@ -6,7 +6,7 @@ from typing import Any
 
 from edgeproof_benchmarks.compression_data import compression_notes, compression_of
 from edgeproof_benchmarks.report_data import SCHEMA_VERSION, Control, FormRow, accuracies
-from edgeproof_benchmarks.verdict import judge
+from edgeproof_benchmarks.verdict import SHIP, Verdict, judge
 from edgeproof_configs.files import read_json
 from edgeproof_configs.run import STAGES
 from edgeproof_configs.stage import StageContext
@@ -34,6 +34,7 @@ def make_result(context: StageContext) -> dict[str, Any]:
         "name": context.recipe.name,
         "sentence": verdict.sentence,
         "verdict": verdict.status,
+        "shipped": shipped(verdict),
         "caveats": list(verdict.caveats),
         "view": context.recipe.teacher.view,
         "environment": read_json(context.run.path / "environment.json") | {"device": context.device},
@@ -44,6 +45,13 @@ def make_result(context: StageContext) -> dict[str, Any]:
         "notes": [*notes(context, rows), *compression_notes(compression)],
     }
     return made | ({} if compression is None else {"compression": compression})
+
+
+def shipped(verdict: Verdict) -> dict[str, str] | None:
+    """Return the form that the verdict says to ship, or None where it says not to."""
+    if verdict.status != SHIP or verdict.row is None:
+        return None
+    return {name: getattr(verdict.row, name) for name in ("form", "engine", "precision")}
 
 
 def full_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

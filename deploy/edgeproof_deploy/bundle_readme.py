@@ -69,7 +69,7 @@ It is no signature.
 2. Resize the short side to {preprocess.resize_size} pixels ({preprocess.interpolation}, antialiased, as
    Pillow does it), then cut {side} x {side} from the centre.
 3. `(pixel / 255 - mean) / std` with mean {mean} and std {std}: `image`, float32 (batch, 3, {side}, {side}).
-4. Run `model.onnx`; divide `embedding` by its length.
+4. Run `{parts.facts.get("model", "model.onnx")}`; divide `embedding` by its length.
 5. `softmax(logit_scale * embedding @ weight.T)` are the probabilities of the labels.
 
 ## Files

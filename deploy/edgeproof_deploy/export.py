@@ -109,7 +109,7 @@ def export_onnx(
         model.metadata_props.add(key=key, value=texts[key])
     onnx.checker.check_model(model, full_check=True)
     data = model.SerializeToString(deterministic=True)
-    cosine_min, max_abs = _compare(expected, data, chunks, path, exact=target is None)
+    cosine_min, max_abs = _compare(expected, data, chunks, path, target)
     write_bytes(path, data)
     return ExportResult(len(data), len(model.graph.node), cosine_min, max_abs)
 
@@ -202,10 +202,17 @@ def _eager(network: Student, chunks: list[np.ndarray], path: Path) -> np.ndarray
 
 
 def _compare(
-    expected: np.ndarray, data: bytes, chunks: list[np.ndarray], path: Path, *, exact: bool
+    expected: np.ndarray, data: bytes, chunks: list[np.ndarray], path: Path, target: Target | None
 ) -> tuple[float, float]:
-    """Return worst cosine and largest difference between PyTorch and ONNX Runtime."""
-    session = OnnxSession(data, threads=torch.get_num_threads(), name=path.name)
+    """Return worst cosine and largest difference between PyTorch and ONNX Runtime.
+
+    A file for another engine is run operator by operator as it stands: ONNX Runtime's own kernels for it say
+    nothing about that engine.
+    """
+    exact = target is None
+    session = OnnxSession(
+        data, threads=torch.get_num_threads(), name=path.name, optimise=target != "tensorrt"
+    )
     got = np.concatenate([session.run({"image": chunk})["embedding"] for chunk in chunks])
     session.close()
     worst = float(cosines(expected, got).min())

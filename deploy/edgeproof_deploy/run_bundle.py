@@ -9,6 +9,8 @@ from edgeproof_configs.files import digest_of, read_json
 from edgeproof_configs.run import environment
 from edgeproof_configs.stage import StageContext
 from edgeproof_deploy.bundle import BundleParts, write_bundle
+from edgeproof_deploy.forms import forms_of
+from edgeproof_deploy.runtime.predictor import MODEL_FILE
 from edgeproof_deploy.runtime.preprocess import Preprocess
 from edgeproof_train.student import CARD_FILE
 
@@ -20,7 +22,7 @@ def bundle_of_run(context: StageContext) -> list[Path]:
     built = run.record("build")
     parts = BundleParts(
         name=context.recipe.name,
-        model=run.stage("export") / "model.onnx",
+        models=[run.stage("export") / name for name in sorted(context.metrics("export")["files"])],
         head=run.stage("head"),
         preprocess=Preprocess.from_dict(card["edgeproof"]["preprocess"]),
         parity=run.stage("verify") / "parity.json",
@@ -39,8 +41,10 @@ def facts_of(context: StageContext, card: dict[str, Any]) -> dict[str, Any]:
     embedded = context.run.record("embed")
     recipe = without_folders(context.recipe.model_dump(mode="json"))
     seen = context.metrics("embed")
+    result = read_json(context.run.path / "result.json")
     return {
-        "verdict": read_json(context.run.path / "result.json")["sentence"],
+        "verdict": result["sentence"],
+        "model": recommended(context, result.get("shipped")),
         "recipe": recipe,
         "recipe_sha256": digest_of(recipe),
         "teacher": without_folders(seen.get("teacher", {})),
@@ -52,6 +56,14 @@ def facts_of(context: StageContext, card: dict[str, Any]) -> dict[str, Any]:
         },
         "environment": environment(),
     }
+
+
+def recommended(context: StageContext, shipped: dict[str, str] | None) -> str:
+    """Return the ONNX file of the form that the verdict says to ship, or of the student as trained."""
+    for form in forms_of(context.recipe, context.run):
+        if shipped and (form.name, form.precision) == (shipped["form"], shipped["precision"]):
+            return form.onnx_name("onnxruntime")
+    return MODEL_FILE
 
 
 def without_folders(value: Any) -> Any:

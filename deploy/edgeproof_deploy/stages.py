@@ -14,7 +14,6 @@ from edgeproof_compress.quantized_student import QuantizedStudent
 from edgeproof_configs.run import environment
 from edgeproof_configs.stage import StageContext, StageOutcome
 from edgeproof_data.loader import eval_batches
-from edgeproof_deploy.bundle import BundleParts, write_bundle
 from edgeproof_deploy.engine import BuildOptions, make_engine
 from edgeproof_deploy.export import export_onnx
 from edgeproof_deploy.forms import TENSORRT, StudentForm, forms_of, onnx_files
@@ -22,6 +21,7 @@ from edgeproof_deploy.parity import gate_failures, gates_not_measured
 from edgeproof_deploy.parity_report import write_parity
 from edgeproof_deploy.pictures import write_pictures
 from edgeproof_deploy.qdq_lint import lint
+from edgeproof_deploy.run_bundle import bundle_of_run
 from edgeproof_deploy.verify import FormFiles, Verification, verify_run
 from edgeproof_train.run_data import RunData
 from edgeproof_train.student import Student
@@ -148,24 +148,6 @@ def verify_stage(context: StageContext) -> StageOutcome:
 
 def bundle_stage(context: StageContext) -> StageOutcome:
     """Pack what is shipped, with its proof."""
-    run, build = context.run, context.run.record("build")
-    embedded = context.metrics("embed")
-    parts = BundleParts(
-        name=context.recipe.name,
-        models=[run.stage("export") / name for name in sorted(context.metrics("export")["files"])],
-        head=run.stage("head"),
-        preprocess=Student.load(run.stage("train")).preprocess,
-        parity=run.stage("verify") / "parity.json",
-        report=run.stage("report") / "report.html",
-        engines=[run.stage("build") / name for name in sorted(build.outputs)] if build else [],
-        facts={
-            "teacher": embedded["teacher"],
-            "student": context.recipe.student.model_dump(mode="json"),
-            "data": {"kind": context.recipe.data.kind, "images": embedded["images"]},
-            "recipe": context.recipe.model_dump(mode="json"),
-            "environment": environment(),
-        },
-    )
-    files = write_bundle(context.run.stage("bundle"), parts)
+    files = bundle_of_run(context)
     size = sum(file.stat().st_size for file in files)
     return StageOutcome(files, {"size_bytes": size}, f"{len(files)} files, {size / 1e6:.1f} MB")

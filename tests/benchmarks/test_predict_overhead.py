@@ -21,7 +21,7 @@ def bundle(tmp_path: Path, tiny_onnx: Path) -> Path:
     save_file(arrays, head / "head.safetensors")
     (head / "labels.txt").write_text("red\ngreen\nblue\n")
     parity.write_text(json.dumps({"pairs": []}))
-    write_bundle(tmp_path / "bundle", BundleParts("tiny", tiny_onnx, head, Preprocess(8, 8), parity))
+    write_bundle(tmp_path / "bundle", BundleParts("tiny", [tiny_onnx], head, Preprocess(8, 8), parity))
     return tmp_path / "bundle"
 
 

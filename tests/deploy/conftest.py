@@ -89,7 +89,7 @@ def parts(
     write_json(sidecar, {"engine": "tensorrt_rtx", "run": "built, not run here"})
     return BundleParts(
         name="tiny",
-        model=onnx_file,
+        models=[onnx_file],
         head=folder,
         preprocess=student.preprocess,
         parity=folder / "parity.json",

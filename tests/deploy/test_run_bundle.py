@@ -33,7 +33,7 @@ def context(student: Student, parts: BundleParts, tmp_path: Path) -> StageContex
     student.save(run.stage("train"))
     plans = [run.stage("build") / file.name for file in parts.engines]
     copies = {
-        parts.model: run.stage("export") / "model.onnx",
+        parts.models[0]: run.stage("export") / "model.onnx",
         parts.head / "head.safetensors": run.stage("head") / "head.safetensors",
         parts.head / "labels.txt": run.stage("head") / "labels.txt",
         parts.parity: run.stage("verify") / "parity.json",
@@ -46,6 +46,7 @@ def context(student: Student, parts: BundleParts, tmp_path: Path) -> StageContex
     (run.stage("report") / "report.html").write_text("<html></html>")
     write_json(run.path / "result.json", {"sentence": "Ship it: 91 %."})
     run.finish("build", "digest", plans, 1.0, {})
+    run.finish("export", "digest", [], 1.0, {"files": {"model.onnx": {}}})
     teacher = {"kind": "stored", "folder": "/somebody/at/home/clip"}
     run.stage("embed").mkdir()
     run.finish("embed", "the inputs", [], 1.0, {"teacher": teacher, "images": {"train": 5}, "corrupt": 1})

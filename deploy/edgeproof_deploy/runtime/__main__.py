@@ -26,6 +26,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--device", choices=("cpu", "cuda"), default="cpu", help="where it runs (default: cpu)"
     )
+    parser.add_argument("--model", help="ONNX file of the bundle (default: the recommended one)")
     parser.add_argument("--threads", type=positive, help="threads within one operator")
     return parser
 
@@ -53,7 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     broken: list[ImageError] = []
     try:
         labels = read_labels(options.labels) if options.labels is not None else None
-        predictor = Predictor.open(options.bundle, options.engine, options.threads, options.device)
+        predictor = Predictor.open(
+            options.bundle, options.engine, options.threads, options.device, options.model
+        )
         predictions = predictor.predict(options.images, options.top, labels, broken=broken)
     except (BundleError, LabelError, UnavailableError) as error:
         return fail(str(error), error.exit_code)

@@ -29,9 +29,21 @@ class Prediction:
 
 
 class Predictor:
-    """A bundle made ready: preprocessing, a session and a head whose shapes fit each other."""
+    """A bundle made ready: preprocessing, a session and a head whose shapes fit each other.
 
-    def __init__(self, bundle: Bundle, preprocess: Preprocess, session: Session, head: Head):
+    Attributes:
+        model: the ONNX file that runs.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        preprocess: Preprocess,
+        session: Session,
+        head: Head,
+        model: str = MODEL_FILE,
+    ):
+        self.model = model
         self.bundle = bundle
         self.preprocess = preprocess
         self.session = session
@@ -39,7 +51,12 @@ class Predictor:
 
     @classmethod
     def open(
-        cls, path: str | Path, engine: str = "onnxruntime", threads: int | None = None, device: str = "cpu"
+        cls,
+        path: str | Path,
+        engine: str = "onnxruntime",
+        threads: int | None = None,
+        device: str = "cpu",
+        model: str | None = None,
     ) -> Predictor:
         """Check a bundle and load its model.
 
@@ -48,6 +65,7 @@ class Predictor:
             engine: what runs the model; this runtime has `onnxruntime`.
             threads: threads within one operator; None leaves the choice to the engine.
             device: `cpu` or `cuda`.
+            model: ONNX file of the bundle; the one that its manifest recommends if None.
 
         Raises:
             BundleError: a file of the bundle is missing or was changed, or they do not fit each other.
@@ -61,10 +79,14 @@ class Predictor:
         except (TypeError, ValueError) as error:
             raise BundleError(PREPROCESS_FILE, str(error)) from error
         head = read_head(bundle)
-        session = OnnxSession(bundle.read(MODEL_FILE), device=device, threads=threads, name=MODEL_FILE)
-        _check_shapes(session, preprocess, head)
+        name = model or str(bundle.manifest.get("model", MODEL_FILE))
+        if name not in bundle.listed or not name.endswith(".onnx"):
+            models = [file for file in sorted(bundle.listed) if file.endswith(".onnx")]
+            raise BundleError(name, f"is not in the manifest, whose models are {', '.join(models) or 'none'}")
+        session = OnnxSession(bundle.read(name), device=device, threads=threads, name=name)
+        _check_shapes(session, preprocess, head, name)
         bundle.verify(large_plans=False)
-        return cls(bundle, preprocess, session, head)
+        return cls(bundle, preprocess, session, head, name)
 
     def predict(
         self,
@@ -122,7 +144,7 @@ class Predictor:
         """Return the embedding of one RGB image as `open_image` gives it, float32 (1, D)."""
         embedding = self.session.run({"image": self.preprocess(image)[None]})["embedding"]
         if not np.isfinite(embedding).all():
-            raise BundleError(MODEL_FILE, f"gives NaN or infinity for {name}")
+            raise BundleError(self.model, f"gives NaN or infinity for {name}")
         return embedding
 
     def close(self) -> None:
@@ -130,13 +152,11 @@ class Predictor:
         self.session.close()
 
 
-def _check_shapes(session: OnnxSession, preprocess: Preprocess, head: Head) -> None:
+def _check_shapes(session: OnnxSession, preprocess: Preprocess, head: Head, model: str) -> None:
     wanted = (3, preprocess.image_size, preprocess.image_size)
     takes = session.inputs.get("image", ())
     if tuple(takes[1:]) != wanted:
-        raise BundleError(
-            MODEL_FILE, f"takes images of shape {takes}, {PREPROCESS_FILE} makes (batch, {wanted})"
-        )
+        raise BundleError(model, f"takes images of shape {takes}, {PREPROCESS_FILE} makes (batch, {wanted})")
     gives = session.outputs.get("embedding", ())
     if tuple(gives[1:]) != (head.dim,):
-        raise BundleError(HEAD_FILE, f"takes embeddings of {head.dim} numbers, {MODEL_FILE} gives {gives}")
+        raise BundleError(HEAD_FILE, f"takes embeddings of {head.dim} numbers, {model} gives {gives}")

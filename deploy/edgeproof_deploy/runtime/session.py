@@ -40,6 +40,7 @@ class OnnxSession(Session):
         device: `cpu` or `cuda`.
         threads: threads within one operator; None leaves the choice to ONNX Runtime.
         name: what the model is called in an error.
+        optimise: let ONNX Runtime fuse operators; else it runs the file as it stands.
 
     Raises:
         UnavailableError: onnxruntime is not installed, or does not run on this device.
@@ -53,6 +54,7 @@ class OnnxSession(Session):
         device: str = "cpu",
         threads: int | None = None,
         name: str = "model.onnx",
+        optimise: bool = True,
     ):
         if device not in PROVIDERS:
             raise ValueError(f"device must be one of {', '.join(PROVIDERS)}, got {device!r}")
@@ -67,6 +69,8 @@ class OnnxSession(Session):
             runtime.preload_dlls()
         options = runtime.SessionOptions()
         options.log_severity_level = FATAL_ONLY
+        if not optimise:
+            options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
