@@ -46,6 +46,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 STAGES = {
     "embed": "Compute, or check, the teacher's embeddings of every image.",
     "train": "Distil the student.",
+    "compress": "Make the student sparse, INT8, or both.",
     "head": "Fit the classifier on the student's embeddings.",
     "export": "Write the student as ONNX.",
     "build": "Build the engines.",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgeproof.catalogue import engine_state
+from edgeproof_compress.processor import saturates_here
 from edgeproof_configs.errors import MissingPackageError
 from edgeproof_configs.run import processor_name
 
@@ -31,6 +32,7 @@ PACKAGES: dict[str, str | None] = {
     "transformers": "train",
     "accelerate": "train",
     "safetensors": "train",
+    "nvidia-modelopt": "compress",
     "onnx": "deploy",
     "onnxscript": "deploy",
 }
@@ -82,6 +84,12 @@ def _processor() -> Iterator[Finding]:
     cores = usable_cores()
     load = os.getloadavg()[0]
     yield Finding("OK", "processor", f"{processor_name()}, {cores:g} of {os.cpu_count()} cores usable")
+    if saturates_here():
+        yield Finding(
+            "WARN",
+            "int8",
+            "this processor has no VNNI: weights for ONNX Runtime keep to 7 bits, and INT8 gains less",
+        )
     if load > 0.5 * cores:
         yield Finding(
             "WARN", "load", f"{load:.1f} on {cores:g} cores: latencies measured now will be too high"

@@ -20,6 +20,9 @@ from edgeproof_configs.run import RunDir, environment
 from edgeproof_configs.schema import Plain, Recipe
 from edgeproof_configs.stage import StageContext
 
+COMPRESS = {"compress": ("quantize", "sparsify")}
+"""Commands that stand for several stages, the last one first."""
+
 TAKEN_OVER = {".lock", "embed"}
 """What a new run directory may hold: a cache copied from another run is used as far as its key fits."""
 
@@ -69,7 +72,7 @@ def ship(
         0; failures are raised as errors that carry their exit code.
     """
     for name in (start, until):
-        if name is not None and name not in ORDER:
+        if name is not None and name not in (*ORDER, *(COMPRESS if name == until else ())):
             raise UsageError(f"unknown stage '{name}'.{did_you_mean(name, ORDER)} Stages: {', '.join(ORDER)}")
     shipment = open_shipment(recipe, overrides, run, start)
     processes = Processes.here()
@@ -233,6 +236,8 @@ def needed_for(name: str, stages: list[Stage]) -> set[str]:
         UsageError: the recipe has no such stage.
     """
     by_name = {stage.name: stage for stage in stages}
+    if name in COMPRESS:
+        name = next((stage for stage in COMPRESS[name] if stage in by_name), name)
     if name not in by_name:
         raise UsageError(f"this recipe has no stage '{name}'. It has: {', '.join(by_name)}")
     wanted, queue = set(), [name]
