@@ -98,8 +98,8 @@ def choose(candidates: Sequence[FormRow], rows: Sequence[FormRow] = ()) -> FormR
     """Return the form to ship: of those that fail no gate of their own, or of all if every one fails.
 
     Whatever no other of them is surely faster than at batch 1, by more than 5 % (`gains.is_faster`), counts
-    as the fastest. Of these a dense one goes before a sparse one, then the one with the higher top-1 accuracy
-    (or cosine to the teacher, without labels), then the one of higher precision.
+    as the fastest. Of these a dense one goes before a sparse one, then the one of higher precision, for what is
+    rounded has to buy something; then the one with the higher top-1 accuracy (without labels: cosine).
 
     Args:
         candidates: to choose from.
@@ -111,11 +111,11 @@ def choose(candidates: Sequence[FormRow], rows: Sequence[FormRow] = ()) -> FormR
     return min(fast, key=preference, default=None)
 
 
-def preference(row: FormRow) -> tuple[bool, float, int, float]:
+def preference(row: FormRow) -> tuple[bool, int, float, float]:
     """Return a key that is smallest for what is to be preferred among forms that are as fast."""
     right = row.metrics.get("top1", row.metrics.get("cosine", 0.0))
     places = PRECISIONS.index(row.precision) if row.precision in PRECISIONS else len(PRECISIONS)
-    return row.form == "sparse", -right, places, row.latency("p50") or 0.0
+    return row.form == "sparse", places, -right, row.latency("p50") or 0.0
 
 
 def figures_of(row: FormRow, teacher: FormRow | None) -> str:
