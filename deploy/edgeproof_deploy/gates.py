@@ -82,7 +82,7 @@ def limits_of(step: Step, precision: str, gates: GatesConfig) -> Limits:
     if step == "distil":
         return replace(defaults, zero_shot_drop=gates.teacher_drop)
     own = {"cosine": gates.cosine, "agreement": gates.agreement, "zero_shot_drop": gates.zero_shot_drop}
-    if defaults.cosine_mean is not None:
+    if precision == "int8":
         own["cosine_mean"] = own.pop("cosine")
     if step in MOVED:
         own = {"zero_shot_drop": gates.zero_shot_drop}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from edgeproof_configs.schema import GatesConfig
-from edgeproof_deploy.gates import GateResult, Limits, at_least, at_most, gates_of, limits_of
+from edgeproof_deploy.gates import GateResult, Limits, Step, at_least, at_most, gates_of, limits_of
 
 
 def test_limits_of__defaults_of_each_pair() -> None:
@@ -18,6 +18,12 @@ def test_limits_of__the_recipe_wins() -> None:
     assert limits_of("export", "fp32", gates) == Limits(cosine=0.9, agreement=0.8, zero_shot_drop=0.02)
     own = Limits(cosine=0.9, mean_abs=1e-4, agreement=0.8, zero_shot_drop=0.02)
     assert limits_of("engine", "fp32", gates) == own
+
+
+@pytest.mark.parametrize("step", ["quantize", "export", "shipped"])
+def test_limits_of__of_int8_the_mean_cosine_is_judged(step: Step) -> None:
+    found = limits_of(step, "int8", GatesConfig(cosine=0.9))
+    assert (found.cosine, found.cosine_mean) == (None, 0.9)
 
 
 def test_limits_of__against_the_teacher_only_what_is_asked_for() -> None:
