@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from edgeproof_compress.quantized_student import QuantizedStudent
 from edgeproof_configs.progress import progress
 from edgeproof_data.loader import eval_batches
 from edgeproof_data.sets import ImageSet
@@ -155,7 +156,7 @@ class Chain:
         elif form.precision == "int8":
             pairs = []
             if kind not in TENSORRT:
-                pairs.append(self.pair(self.eager[form.key], made, "export", "int8"))
+                pairs.append(self.pair(self.rounded(form), made, "export", "int8"))
             shipped = "shipped" if form.name == "student" else "shipped sparse"
             pairs.append(self.pair(plain, made, shipped, "int8"))
         else:
@@ -167,6 +168,16 @@ class Chain:
         add(self.found, made, self.teacher, pairs, RUN_HERE if made.embeddings is not None else NOT_RUN_HERE)
         if made.embeddings is not None and form.key == "fp32":
             self.found.embeddings, self.found.shipped = made.embeddings, made.name
+
+    def rounded(self, form: StudentForm) -> Form:
+        """Return an INT8 form in PyTorch, rounding where ONNX Runtime does, whatever it was tuned for."""
+        student = form.load()
+        assert isinstance(student, QuantizedStudent)
+        if student.spec.target == "onnxruntime":
+            return self.eager[form.key]
+        student.use("onnxruntime")
+        rows = embed_images(student, self.images, device=self.data.context.device)
+        return Form(form.name, "pytorch", form.precision, rows)
 
     def pair(self, reference: Form, candidate: Form, step: Step, precision: str) -> PairParity:
         """Compare two forms under the limits of a step."""
