@@ -82,13 +82,13 @@ def quantize(base: Student, work: Quantizing) -> tuple[QuantizedStudent, dict[st
         order = sensitivities(student, few, work.device)
         if config.method == "ptq":
             student = in_budget(student, order, figures["fp32"], work, reasons)
-            figures["in budget"] = work.evaluate(student)
+            tell_budget(student, figures, work)
     if config.method == "qat":
         student = work.tune(student)
         figures["tuned"] = work.evaluate(student)
         if config.max_drop is not None:
             student = in_budget(student, order, figures["fp32"], work, reasons)
-            figures["in budget"] = work.evaluate(student)
+            tell_budget(student, figures, work)
     return student, {
         "method": config.method,
         "backend": config.backend,
@@ -148,6 +148,14 @@ def in_budget(
     for layer in returned:
         reasons[layer] = f"given back for max_drop {budget}: alone it costs {order[layer]:.4f} of the cosine"
     return best
+
+
+def tell_budget(student: QuantizedStudent, figures: dict[str, dict[str, float]], work: Quantizing) -> None:
+    """Note the figures after layers were given back, and whether that was enough."""
+    found, budget = work.evaluate(student), work.config.max_drop
+    assert budget is not None
+    held = figures["fp32"][work.select] - found[work.select] <= budget
+    figures["in budget" if held else "over budget"] = found
 
 
 def layer_rows(
