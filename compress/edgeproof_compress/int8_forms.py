@@ -16,11 +16,15 @@ from edgeproof_configs.schema import TrainConfig
 from edgeproof_configs.stage import StageOutcome
 from edgeproof_train.distil import evaluation
 from edgeproof_train.fine_tune import fine_tune, tuning_config
+from edgeproof_train.keeper import LOSSES_FILE
 from edgeproof_train.run_data import RunData
 from edgeproof_train.student import Student
 
 STAGE = "quantize"
 REPORT_FILE = "quantization.json"
+TUNING = "tuning"
+"""Folder of fine-tuning in that of a form: what gives layers back after it leaves its student as it is, so
+that a stage which was killed comes to the same end."""
 LR_SCALE = 0.01
 EPOCHS = 5
 """Of fine-tuning, where the recipe does not say."""
@@ -61,13 +65,17 @@ def quantize_form(data: RunData, name: str, source: str) -> tuple[list[Path], di
     folder = data.context.folder(STAGE) / name
     folder.mkdir(parents=True, exist_ok=True)
     masks = load_masks(run.stage(source) / MASKS_FILE) if source == SPARSIFY else {}
-    loop = loop_of(recipe.train, config.epochs or EPOCHS, config.lr or LR_SCALE * recipe.train.lr)
+    # Pruning alone trains nothing, so the losses' parts are still those of the training before it.
+    parts_from = source if (run.stage(source) / LOSSES_FILE).exists() else "train"
+    epochs, lr = config.epochs or EPOCHS, config.lr or LR_SCALE * recipe.train.lr
 
     def tune(student: QuantizedStudent) -> QuantizedStudent:
         student.expose(data.for_tuning().nodes("student"))
         hold(student, {held(student, one): mask for one, mask in masks.items()})
-        fine_tune(data, STAGE, student, loop, start=run.stage(source), folder=folder)
-        return QuantizedStudent.read(folder)
+        loop, start = loop_of(recipe.train, student, epochs, lr), run.stage(parts_from)
+        # Under a name of its own: a training takes back the rows that one of its name has reported.
+        fine_tune(data, f"{STAGE} {name}", student, loop, start=start, folder=folder / TUNING)
+        return QuantizedStudent.read(folder / TUNING)
 
     work = Quantizing(
         config=config,
@@ -87,10 +95,12 @@ def quantize_form(data: RunData, name: str, source: str) -> tuple[list[Path], di
     return [*files, folder / REPORT_FILE], report
 
 
-def loop_of(train: TrainConfig, epochs: int, lr: float) -> TrainConfig:
+def loop_of(train: TrainConfig, student: QuantizedStudent, epochs: int, lr: float) -> TrainConfig:
     """Return the loop's settings for fine-tuning; batch norms that are left keep their statistics."""
     loop = tuning_config(train, epochs, lr)
-    frozen = tuple(f"graph.{name}" for name in loop.freeze)
+    left = dict(student.named_modules())
+    # A batch norm that was folded is no part of the graph any more.
+    frozen = tuple(name for part in loop.freeze if (name := f"graph.{part}") in left)
     return loop.model_copy(update={"freeze_batch_norm": True, "compile": False, "freeze": frozen})
 
 

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from edgeproof_compress.int8_forms import held
+from edgeproof_compress.masks import is_2_4, load_masks
+from edgeproof_compress.quantized_student import QuantizedStudent
+from edgeproof_compress.stages import quantize_stage, sparsify_stage
+from edgeproof_configs.errors import UsageError
+from edgeproof_configs.stage import StageContext
+from edgeproof_data.loader import TrainLoader
+
+MakeContext = Callable[..., StageContext]
+QAT = ("compress.quantization={method: qat, epochs: 2, images: 16, calibration: max}",)
+
+
+class StopError(Exception):
+    """Stands for whatever ends a process."""
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
+    """End the training after so many batches."""
+    epoch, seen = TrainLoader.epoch, 0
+
+    def stopping(self: TrainLoader, number: int, start_step: int = 0) -> Iterator[Any]:
+        nonlocal seen
+        for batch in epoch(self, number, start_step):
+            if seen == batches:
+                raise StopError
+            seen += 1
+            yield batch
+
+    monkeypatch.setattr(TrainLoader, "epoch", stopping)
+
+
+def weights(context: StageContext, form: str) -> dict[str, torch.Tensor]:
+    folder = context.folder("quantize") / form
+    return load_file(folder / "model.safetensors") | load_file(folder / "ranges.safetensors")
+
+
+def test_quantize_stage__both_forms_and_their_figures(make_context: MakeContext) -> None:
+    context = make_context(overrides=QAT, epochs=1)
+    sparsify_stage(context)
+    outcome = quantize_stage(context)
+    assert set(outcome.metrics["forms"]) == {"int8", "sparse_int8"}
+    for form, told in outcome.metrics["forms"].items():
+        folder = context.folder("quantize") / form
+        assert {file.name for file in outcome.outputs if file.parent == folder} >= {
+            "model.safetensors",
+            "config.json",
+            "ranges.safetensors",
+            "quantization.json",
+        }
+        assert set(told["val"]) == {"fp32", "calibrated", "tuned"}
+        assert told["images"]["used"] == 16
+        report = json.loads((folder / "quantization.json").read_text())
+        assert all(row["quantised"] for row in report["layers"])
+        image = torch.randn(2, 3, 32, 32)
+        student = QuantizedStudent.read(folder)
+        rounded = student(image).embedding
+        student.use(None)
+        assert not torch.equal(rounded, student(image).embedding)
+
+
+def test_quantize_stage__sparse_weights_stay_sparse(make_context: MakeContext) -> None:
+    context = make_context(overrides=QAT, epochs=1)
+    sparsify_stage(context)
+    quantize_stage(context)
+    student = QuantizedStudent.read(context.folder("quantize") / "sparse_int8")
+    masks = load_masks(context.folder("sparsify") / "masks.safetensors")
+    assert masks
+    for name, mask in masks.items():
+        weight = student.get_parameter(held(student, name)).detach()
+        assert is_2_4(weight)
+        assert not weight[~mask].any()
+
+
+@pytest.mark.parametrize("batches", [1, 4])
+def test_quantize_stage__resumed_is_uninterrupted_to_the_bit(make_context: MakeContext, batches: int) -> None:
+    whole, broken = make_context("whole", QAT, epochs=1), make_context("broken", QAT, epochs=1)
+    for context in (whole, broken):
+        sparsify_stage(context)
+    quantize_stage(whole)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, batches)
+        with pytest.raises(StopError):
+            quantize_stage(broken)
+    quantize_stage(broken)
+    for form in ("int8", "sparse_int8"):
+        expected, found = weights(whole, form), weights(broken, form)
+        assert expected.keys() == found.keys()
+        assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_quantize_stage__a_pattern_that_matches_nothing(make_context: MakeContext) -> None:
+    settings = ("compress.quantization={method: ptq, exclude: [backbone.layr1.*]}",)
+    context = make_context(overrides=settings, epochs=0)
+    sparsify_stage(context)
+    with pytest.raises(UsageError, match=r"no layer matches 'backbone\.layr1\.\*'"):
+        quantize_stage(context)
