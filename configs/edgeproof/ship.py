@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from edgeproof.processes import Processes
-from edgeproof.stages import ORDER, Stage, chain_of, first_stage_touched, inputs_digest
+from edgeproof.stages import ORDER, Stage, chain_of, first_stage_touched, inputs_digest, value_at
 from edgeproof_configs.errors import GateError, LatencyGateError, UsageError, did_you_mean
 from edgeproof_configs.files import FileTable, digest_of, explain_os_errors, read_json, write_json, write_text
 from edgeproof_configs.run import RunDir, environment
@@ -142,7 +142,7 @@ def refuse_other_settings(
     run: RunDir, before: Plain, now: Plain, changed: list[str], start: str | None
 ) -> None:
     """Raise unless `--from` redoes every stage that the changed settings touch."""
-    first = first_stage_touched(changed)
+    first = first_stage_touched(before, now)
     if start is not None and ORDER.index(start) <= ORDER.index(first) and "name" not in changed:
         return
     shown = "; ".join(f"{key}: {value_at(before, key)} -> {value_at(now, key)}" for key in changed[:4])
@@ -285,13 +285,6 @@ def differing_keys(before: Any, now: Any, prefix: str = "") -> list[str]:
             )
         ]
     return [] if digest_of(before) == digest_of(now) else [prefix]
-
-
-def value_at(plain: Any, key: str) -> Any:
-    """Return the value at a dotted key, or None."""
-    for part in key.split("."):
-        plain = plain.get(part) if isinstance(plain, dict) else None
-    return plain
 
 
 def say(line: str) -> None:

@@ -24,7 +24,7 @@ class Stage:
     Attributes:
         name: also the name of its folder.
         function: `package.module:function`, imported when the stage runs.
-        keys: the parts of the recipe that it reads.
+        keys: the parts of the recipe that it reads, dotted where it is not all of a part.
         needs: the stages whose outputs it reads.
         parallel: whether all processes of a `torchrun` work on it; else the first does it alone.
         applies: whether the recipe has this stage at all.
@@ -53,7 +53,7 @@ CHAIN = (
     Stage(
         "embed",
         "edgeproof_train.stages:embed_stage",
-        ("data", "teacher", "head", "losses"),
+        ("data", "teacher", "head", "losses", "compress.losses"),
         ("teacher",),
         parallel=True,
     ),
@@ -75,7 +75,7 @@ CHAIN = (
     Stage(
         "sparsify",
         "edgeproof_compress.stages:sparsify_stage",
-        ("data", "teacher", "losses", "train", "head", "compress"),
+        ("data", "teacher", "losses", "train", "head", "compress.losses", "compress.sparsity"),
         ("embed", "train"),
         parallel=True,
         applies=lambda plain: bool(plain["compress"] and plain["compress"]["sparsity"]),
@@ -83,7 +83,7 @@ CHAIN = (
     Stage(
         "quantize",
         "edgeproof_compress.stages:quantize_stage",
-        ("data", "teacher", "losses", "train", "head", "compress"),
+        ("data", "teacher", "losses", "train", "head", "compress.losses", "compress.quantization"),
         ("embed", "train", "sparsify"),
         parallel=True,
         applies=lambda plain: bool(plain["compress"] and plain["compress"]["quantization"]),
@@ -116,22 +116,33 @@ def chain_of(plain: Plain) -> list[Stage]:
     return [stage for stage in CHAIN if stage.applies(plain)]
 
 
-def first_stage_touched(keys: list[str]) -> str:
-    """Return the earliest stage that reads one of these dotted recipe keys."""
-    roots = {key.split(".")[0] for key in keys}
-    return next((stage.name for stage in CHAIN if roots & set(stage.keys)), ORDER[0])
+def first_stage_touched(before: Plain, now: Plain) -> str:
+    """Return the earliest stage that reads something in which two recipes differ."""
+    for stage in CHAIN:
+        if any(digest_of(value_at(before, key)) != digest_of(value_at(now, key)) for key in stage.keys):
+            return stage.name
+    return ORDER[0]
+
+
+def value_at(plain: Any, key: str) -> Any:
+    """Return the value at a dotted key, or None."""
+    for part in key.split("."):
+        plain = plain.get(part) if isinstance(plain, dict) else None
+    return plain
 
 
 def inputs_digest(stage: Stage, plain: Plain, run: RunDir, files: FileTable, data_digest: str) -> str:
     """Return the digest of everything that a stage depends on.
 
     That is: the version of edgeproof, the stage's part of the recipe, the contents of the files which that
-    part names, the images and labels where the stage reads `data`, and the outputs of the stages before it.
+    part names, the images and labels where the stage reads `data`, and the outputs of the stages before it;
+    what an earlier recipe left of a stage that this one does not have does not count.
     """
-    settings = {key: plain.get(key) for key in stage.keys}
+    settings = {key: value_at(plain, key) for key in stage.keys}
     root = plain["data"].get("root")
     named = named_files({k: v for k, v in settings.items() if k != "data"}, Path(root) if root else None)
-    before = {name: run.record(name) for name in stage.needs}
+    present = {one.name for one in chain_of(plain)}
+    before = {name: run.record(name) if name in present else None for name in stage.needs}
     return digest_of(
         {
             "version": __version__,

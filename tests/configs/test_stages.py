@@ -1,0 +1,45 @@
+"""Which stage reads what, and which is the first that a change of the recipe touches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeproof.stages import CHAIN, first_stage_touched, inputs_digest
+from edgeproof_configs.files import FileTable
+from edgeproof_configs.run import RunDir
+
+BOTH = {"losses": None, "sparsity": {"epochs": 1}, "quantization": {"images": 8}}
+WORDS = {"kind": "text_kl"}
+
+
+def plain(compress: Any) -> dict[str, Any]:
+    return {"data": {}, "teacher": {"kind": "clip"}, "baseline": None, "train": {}, "compress": compress}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "first"),
+    [
+        (BOTH, BOTH | {"quantization": {"images": 9}}, "quantize"),
+        (BOTH, BOTH | {"sparsity": {"epochs": 2}}, "sparsify"),
+        (BOTH, BOTH | {"losses": [WORDS]}, "embed"),
+        (None, BOTH, "sparsify"),
+        (None, BOTH | {"sparsity": None}, "quantize"),
+        (BOTH, None, "sparsify"),
+    ],
+)
+def test_first_stage_touched__of_compress(before: Any, now: Any, first: str) -> None:
+    assert first_stage_touched(plain(before), plain(now)) == first
+
+
+def test_inputs_digest__a_stage_that_the_recipe_has_no_more_does_not_count(tmp_path: Path) -> None:
+    run, files = RunDir(tmp_path), FileTable(tmp_path / "files.tsv")
+    export = next(stage for stage in CHAIN if stage.name == "export")
+    never = inputs_digest(export, plain(None), run, files, "")
+    run.stage("sparsify").mkdir()
+    (run.stage("sparsify") / "weights").write_bytes(b"0")
+    run.finish("sparsify", "", [run.stage("sparsify") / "weights"], 0.0, {})
+    assert inputs_digest(export, plain(None), run, files, "") == never
+    assert inputs_digest(export, plain(BOTH), run, files, "") != never
