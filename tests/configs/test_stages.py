@@ -24,7 +24,7 @@ def plain(compress: Any) -> dict[str, Any]:
     [
         (BOTH, BOTH | {"quantization": {"images": 9}}, "quantize"),
         (BOTH, BOTH | {"sparsity": {"epochs": 2}}, "sparsify"),
-        (BOTH, BOTH | {"losses": [WORDS]}, "embed"),
+        (BOTH, BOTH | {"losses": [WORDS]}, "sparsify"),
         (None, BOTH, "sparsify"),
         (None, BOTH | {"sparsity": None}, "quantize"),
         (BOTH, None, "sparsify"),
@@ -43,3 +43,12 @@ def test_inputs_digest__a_stage_that_the_recipe_has_no_more_does_not_count(tmp_p
     run.finish("sparsify", "", [run.stage("sparsify") / "weights"], 0.0, {})
     assert inputs_digest(export, plain(None), run, files, "") == never
     assert inputs_digest(export, plain(BOTH), run, files, "") != never
+
+
+def test_inputs_digest__embed_sees_losses_of_compression_and_train_does_not(tmp_path: Path) -> None:
+    run, files = RunDir(tmp_path), FileTable(tmp_path / "files.tsv")
+    other = BOTH | {"losses": [WORDS]}
+    for name, changes in (("embed", True), ("train", False)):
+        stage = next(stage for stage in CHAIN if stage.name == name)
+        found = [inputs_digest(stage, plain(compress), run, files, "") for compress in (BOTH, other)]
+        assert (found[0] != found[1]) == changes
