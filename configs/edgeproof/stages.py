@@ -119,8 +119,8 @@ def chain_of(plain: Plain) -> list[Stage]:
 def first_stage_touched(before: Plain, now: Plain) -> str:
     """Return the earliest stage that has to be redone because two recipes differ.
 
-    Of the losses of compression `embed` only takes in words that it has not got yet: it is run again for that,
-    and keeps the rest.
+    Of the losses of compression `embed` only takes in words that it has not got yet: it is run again for
+    that, and keeps the rest.
     """
     for stage in CHAIN:
         keys = [key for key in stage.keys if (stage.name, key) != ("embed", "compress.losses")]
