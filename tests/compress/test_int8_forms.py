@@ -83,7 +83,7 @@ def test_quantize_stage__sparse_weights_stay_sparse(make_context: MakeContext) -
 
 @pytest.mark.parametrize("batches", [1, 4])
 def test_quantize_stage__resumed_is_uninterrupted_to_the_bit(make_context: MakeContext, batches: int) -> None:
-    whole, broken = make_context("whole", QAT, epochs=1), make_context("broken", QAT, epochs=1)
+    whole, broken = (make_context(name, QAT, epochs=1, permute=False) for name in ("whole", "broken"))
     for context in (whole, broken):
         sparsify_stage(context)
     quantize_stage(whole)
@@ -95,7 +95,7 @@ def test_quantize_stage__resumed_is_uninterrupted_to_the_bit(make_context: MakeC
     for form in ("int8", "sparse_int8"):
         expected, found = weights(whole, form), weights(broken, form)
         assert expected.keys() == found.keys()
-        assert all(torch.equal(found[name], value) for name, value in expected.items())
+        assert [name for name, value in expected.items() if not torch.equal(found[name], value)] == [], form
 
 
 def test_quantize_stage__a_pattern_that_matches_nothing(make_context: MakeContext) -> None:
