@@ -21,9 +21,9 @@ def describe(loaded: LoadedRecipe, run: Path | None = None) -> str:
 
     found = outline(loaded.recipe)
     if loaded.recipe.compress is not None:
-        from edgeproof_compress.sparsify import check_sparsity
+        from edgeproof_compress.check import check_compression
 
-        check_sparsity(loaded.recipe)
+        check_compression(loaded.recipe)
     directory = RunDir(run or Path("runs") / loaded.recipe.name)
     lines = [f"{loaded.recipe.name} ({loaded.file})", ""]
     lines += [f"  {name:<9} {words}" for name, words in found.rows()]

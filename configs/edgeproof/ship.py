@@ -182,6 +182,7 @@ def run_stages(
         if context is None:
             chosen = choose_device(device)
             context = StageContext(shipment.validated(), shipment.run, chosen, strict, shipment.files)
+            refuse_compression_early(context.recipe, stages)
         if not processes.first:
             processes.share(None)
             if stage.parallel:
@@ -196,6 +197,19 @@ def run_stages(
         say(f"{stage.name:<{width}}  {seconds:6.1f} s  {outcome.summary}".rstrip())
         ran += 1
     return ran
+
+
+def refuse_compression_early(recipe: Recipe, stages: list[Stage]) -> None:
+    """Let compression refuse what it would refuse anyway, before hours of training.
+
+    Raises:
+        UsageError: a pattern matches no layer.
+        MissingPackageError: a backend is not installed.
+    """
+    if {"sparsify", "quantize"} & {stage.name for stage in stages}:
+        from edgeproof_compress.check import check_compression
+
+        check_compression(recipe)
 
 
 def up_to_date(run: RunDir, stage: str, digest: str) -> bool:

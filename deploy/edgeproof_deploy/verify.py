@@ -261,7 +261,7 @@ def controls(
     teacher_rows = teacher.embeddings if teacher else None
     rows.append({"form": "untrained student", "metrics": scores_of(untrained, vocabulary, teacher_rows)})
     baseline = data.context.run.stage("baseline")
-    if data.context.run.record("baseline") is not None:
+    if data.recipe.baseline is not None and data.context.run.record("baseline") is not None:
         student = Student.load(baseline)
         if data.class_scores:
             metrics = scores_of(embed_images(student, images, device=data.context.device), vocabulary, None)

@@ -104,3 +104,13 @@ def test_ship__again_has_nothing_to_do_and_other_settings_are_refused(shipped: t
     refused = edgeproof("ship", recipe, "--run", run, "--set", "compress.quantization.images=9")
     assert refused.returncode == 2
     assert "--from" in refused.stderr
+
+
+def test_ship__a_wrong_layer_is_refused_before_anything_is_read(
+    shipped: tuple[Path, Path], tmp_path: Path
+) -> None:
+    setting = "compress.quantization.exclude=[hed]"
+    refused = edgeproof("ship", shipped[0], "--run", tmp_path / "run", "--set", setting)
+    assert refused.returncode == 2
+    assert "no layer matches 'hed'. Did you mean 'head'?" in refused.stderr
+    assert not (tmp_path / "run" / "embed").exists()
