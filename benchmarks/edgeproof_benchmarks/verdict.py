@@ -98,8 +98,8 @@ def choose(candidates: Sequence[FormRow], rows: Sequence[FormRow] = ()) -> FormR
     """Return the form to ship: of those that fail no gate of their own, or of all if every one fails.
 
     Whatever no other of them is surely faster than at batch 1, by more than 5 % (`gains.is_faster`), counts
-    as the fastest. Of these a dense one goes before a sparse one, then the one of higher precision, for what is
-    rounded has to buy something; then the one with the higher top-1 accuracy (without labels: cosine).
+    as the fastest. Of these a dense one goes before a sparse one, then the one of higher precision, for
+    rounding has to buy something; then the one with the higher top-1 accuracy (without labels: cosine).
 
     Args:
         candidates: to choose from.
