@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 
@@ -18,16 +16,15 @@ from edgeproof_compress.placement import Target
 from edgeproof_compress.quantized_student import QUANTIZER_PREFIX, QuantizedStudent
 from edgeproof_compress.quantizers import WeightQuantizer
 from edgeproof_train.outputs import ModelOutputs
-from edgeproof_train.student import Student
 
 SIGNED = (-128, 127)
 UNSIGNED = (0, 255)
 
 
-class IntegerStudent(Student):
+class IntegerStudent(nn.Module):
     """What an engine computes: int8 weights, activations rounded where the engine's placement has it.
 
-    Only its forward pass is of use; it is made from a quantised student and cannot be trained or saved.
+    No student: it is made from one to be exported, and there is nothing of it to train or to save.
 
     Args:
         student: calibrated, perhaps fine-tuned; stays as it is.
@@ -37,7 +34,6 @@ class IntegerStudent(Student):
     def __init__(self, student: QuantizedStudent, target: Target):
         super().__init__()
         self.embedding_dim, self.preprocess = student.embedding_dim, student.preprocess
-        self.classes = student.classes
         self.graph = copy.deepcopy(student.graph).cpu().eval()
         weights = student.weight_quantizers()
         for name in student.spec.layers:
@@ -54,40 +50,7 @@ class IntegerStudent(Student):
 
     def forward(self, image: Tensor) -> ModelOutputs:
         """Return the embedding (B, D), not normalised."""
-        return self.outputs(self.graph(image))
-
-    def pooled(self, image: Tensor) -> NoReturn:
-        """Not to be had."""
-        raise NotImplementedError("an integer student is for export only")
-
-    def module(self) -> nn.Module:
-        """Return the backbone's part of the graph."""
-        return self.graph.get_submodule("backbone")
-
-    def backbone_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Yield nothing: it is not trained."""
-        return iter(())
-
-    def head_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Yield nothing: it is not trained."""
-        return iter(())
-
-    def card(self) -> dict[str, Any]:
-        """Not to be had."""
-        raise NotImplementedError("an integer student is not saved")
-
-    @classmethod
-    def from_card(cls, card: dict[str, Any]) -> NoReturn:
-        """Not to be had."""
-        raise NotImplementedError("an integer student is not saved")
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the graph's tensors."""
-        return dict(self.graph.state_dict())
-
-    def load_tensors(self, tensors: dict[str, Tensor], path: Path) -> None:
-        """Not to be had."""
-        raise NotImplementedError("an integer student is not saved")
+        return ModelOutputs(self.graph(image))
 
 
 class Rounding(nn.Module):

@@ -14,6 +14,7 @@ import onnx
 import torch
 from torch import nn
 
+from edgeproof_compress.integers import IntegerStudent
 from edgeproof_configs import __version__
 from edgeproof_configs.errors import EdgeproofError, GateError
 from edgeproof_configs.files import write_bytes
@@ -22,6 +23,8 @@ from edgeproof_deploy.onnx_passes import fold_pads
 from edgeproof_deploy.qdq_passes import Target, fit_to_engine
 from edgeproof_deploy.runtime.session import OnnxSession
 from edgeproof_train.student import Student
+
+Exportable = Student | IntegerStudent
 
 LARGEST_WEIGHTS_BYTES = 2_000_000_000
 COSINE_LIMIT = 0.99999
@@ -58,7 +61,7 @@ class ExportResult:
 class _Embedding(nn.Module):
     """A student as the exporter wants it: one tensor in, one tensor out."""
 
-    def __init__(self, student: Student):
+    def __init__(self, student: Exportable):
         super().__init__()
         self.student = student
 
@@ -67,7 +70,7 @@ class _Embedding(nn.Module):
 
 
 def export_onnx(
-    student: Student,
+    student: Exportable,
     path: Path,
     *,
     opset: int = 18,
@@ -134,7 +137,7 @@ def _refuse_large(network: nn.Module, path: Path) -> None:
         )
 
 
-def _trace(network: Student, side: int, opset: int) -> onnx.ModelProto:
+def _trace(network: Exportable, side: int, opset: int) -> onnx.ModelProto:
     try:
         program = torch.onnx.export(
             _Embedding(network).eval(),
@@ -168,7 +171,7 @@ def _clean(model: onnx.ModelProto) -> None:
     model.ir_version = min(model.ir_version, IR_VERSION)
 
 
-def _described(student: Student) -> dict[str, str]:
+def _described(student: Exportable) -> dict[str, str]:
     preprocess = student.preprocess
     side = preprocess.image_size
     return {
@@ -193,7 +196,7 @@ def _comparison_chunks(images: np.ndarray | None, side: int) -> list[np.ndarray]
     return [inputs[i : i + batch] for batch in BATCHES for i in range(0, len(inputs), batch)]
 
 
-def _eager(network: Student, chunks: list[np.ndarray], path: Path) -> np.ndarray:
+def _eager(network: Exportable, chunks: list[np.ndarray], path: Path) -> np.ndarray:
     with torch.inference_mode():
         outputs = np.concatenate([network(torch.from_numpy(chunk)).embedding.numpy() for chunk in chunks])
     if not np.isfinite(outputs).all():

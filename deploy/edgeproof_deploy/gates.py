@@ -39,7 +39,7 @@ DEFAULTS: dict[tuple[Step, str], Limits] = {
     ("export", "fp32"): Limits(cosine=0.99999, agreement=1.0, zero_shot_drop=0.0),
     ("engine", "fp32"): Limits(mean_abs=1e-4, agreement=0.999),
     ("engine", "fp16"): Limits(cosine=0.999, mean_abs=1e-2, agreement=0.995),
-    ("export", "int8"): Limits(cosine_mean=0.999, agreement=0.99),
+    ("export", "int8"): Limits(cosine=0.999, agreement=0.99),
     ("shipped", "int8"): Limits(cosine_mean=0.99, agreement=0.95, zero_shot_drop=0.01),
     ("shipped sparse", "fp32"): Limits(zero_shot_drop=0.01),
     ("shipped sparse", "int8"): Limits(zero_shot_drop=0.01),
@@ -82,7 +82,7 @@ def limits_of(step: Step, precision: str, gates: GatesConfig) -> Limits:
     if step == "distil":
         return replace(defaults, zero_shot_drop=gates.teacher_drop)
     own = {"cosine": gates.cosine, "agreement": gates.agreement, "zero_shot_drop": gates.zero_shot_drop}
-    if precision == "int8":
+    if step == "quantize" or defaults.cosine_mean is not None:
         own["cosine_mean"] = own.pop("cosine")
     if step in MOVED:
         own = {"zero_shot_drop": gates.zero_shot_drop}

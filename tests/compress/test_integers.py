@@ -75,9 +75,8 @@ def test_integer_student__after_weights_have_left_their_ranges_cuts_them_off() -
     assert nn.functional.cosine_similarity(found, expected).min() > 0.9995
 
 
-def test_integer_student__is_for_export_only() -> None:
+def test_integer_student__has_nothing_to_train() -> None:
     integers = IntegerStudent(quantised(), "tensorrt")
-    for call in (integers.card, lambda: integers.pooled(images())):
-        with pytest.raises(NotImplementedError):
-            call()
     assert integers.embedding_dim == 16
+    assert not any(parameter.requires_grad for parameter in integers.parameters())
+    assert not integers(images()).embedding.requires_grad

@@ -20,10 +20,16 @@ def test_limits_of__the_recipe_wins() -> None:
     assert limits_of("engine", "fp32", gates) == own
 
 
-@pytest.mark.parametrize("step", ["quantize", "export", "shipped"])
+@pytest.mark.parametrize("step", ["quantize", "shipped"])
 def test_limits_of__of_int8_the_mean_cosine_is_judged(step: Step) -> None:
     found = limits_of(step, "int8", GatesConfig(cosine=0.9))
     assert (found.cosine, found.cosine_mean) == (None, 0.9)
+
+
+def test_limits_of__of_an_exported_int8_model_every_cosine_is_judged() -> None:
+    assert limits_of("export", "int8", GatesConfig()).cosine == 0.999
+    found = limits_of("export", "int8", GatesConfig(cosine=0.9))
+    assert (found.cosine, found.cosine_mean) == (0.9, None)
 
 
 def test_limits_of__against_the_teacher_only_what_is_asked_for() -> None:
