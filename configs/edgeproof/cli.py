@@ -139,12 +139,13 @@ def stage_command(stage: str, text: str) -> Callable[..., int]:
         from edgeproof.bundles import is_bundle, refuse_options
 
         if stage in STAGES_ON_BUNDLES and is_bundle(Path(recipe)):
-            from edgeproof import bundle_checks
+            from edgeproof import bundle_bench, bundle_checks
 
             refuse_options(
                 {"--run": run, "--set": overrides, "--device": device, "--strict": strict, "--seeds": seeds}
             )
-            return getattr(bundle_checks, stage)(Path(recipe))
+            command = {"bench": bundle_bench.bench, "verify": bundle_checks.verify}[stage]
+            return command(Path(recipe))
         return run_chain(
             recipe, seeds, overrides=overrides or [], run=run, until=stage, device=device, strict=strict
         )
