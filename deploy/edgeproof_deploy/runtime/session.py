@@ -16,9 +16,16 @@ FATAL_ONLY = 4
 
 
 class Session(ABC):
-    """A loaded model. `providers` are what really runs it, the first one before the others."""
+    """A loaded model.
+
+    Attributes:
+        providers: what really runs it, the first one before the others.
+        phases: milliseconds of the last `run` by part: `copy_in`, `compute`, `copy_out`. None where the
+            engine does not part them (on a CPU nothing is copied), or nothing has run yet.
+    """
 
     providers: tuple[str, ...]
+    phases: Mapping[str, float] | None = None
 
     @abstractmethod
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
