@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
-from math import comb
 from statistics import median
 
 from edgeproof_benchmarks.formats import significant
+from edgeproof_benchmarks.intervals import place_of_lower_end
 from edgeproof_benchmarks.report_data import FormRow
 
 AS_FAST = 1.05
 """Two forms whose latencies are not further apart than this factor are taken to be as fast."""
-CHANCE = 0.025
-"""How often the lower end that `surely` gives may lie above the true ratio."""
 
 
 def ratios(row: FormRow, base: FormRow) -> list[float]:
@@ -40,22 +37,14 @@ def gain(row: FormRow | None, base: FormRow | None) -> float | None:
 def surely(row: FormRow | None, base: FormRow | None) -> float | None:
     """Return how many times faster a form is at least; None unless both were timed.
 
-    It is the lower end of the interval of the sign test for the median ratio, which asks nothing of the
-    distribution: the k-th lowest ratio of n rounds lies above the median with the probability that fewer than
-    k of n fair coins show heads. k is the largest for which that is at most `CHANCE`, and 1 where none is:
-    the lowest of up to 8 rounds (3.1 % of 5, 0.8 % of 7), the second lowest of 9 (2.0 %), so that one
-    disturbed round of nine does not hide a gain. Without rounds it is `gain`.
+    It is the lower end of the interval of the sign test for the median ratio (`intervals`), which asks
+    nothing of the distribution: the lowest of up to 8 rounds, the second lowest of 9, so that one disturbed
+    round of nine does not hide a gain. Without rounds it is `gain`.
     """
     if row is None or base is None:
         return None
     each = sorted(ratios(row, base))
     return each[place_of_lower_end(len(each))] if each else gain(row, base)
-
-
-def place_of_lower_end(rounds: int) -> int:
-    """Return the place, from 0, of the lower end that `surely` gives among as many sorted ratios."""
-    below = accumulate(comb(rounds, heads) / 2**rounds for heads in range(rounds))
-    return max(0, sum(chance <= CHANCE for chance in below) - 1)
 
 
 def is_faster(row: FormRow | None, base: FormRow | None) -> bool:

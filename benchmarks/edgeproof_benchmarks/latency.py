@@ -1,7 +1,8 @@
 """Latency: warm-up until the median is stable, every sample kept, percentiles where there are enough samples.
 
 The result of a latency run is p90 at batch 1, the next query on completion of the last (MLPerf inference,
-SingleStream). No sample is ever clipped: a slow query is a slow query.
+SingleStream). No sample is ever clipped: a slow query is a slow query. A run is as long as was asked for, and
+goes on, up to four times as long, until p90 has the samples that it needs.
 """
 
 from __future__ import annotations
@@ -10,33 +11,49 @@ import gc
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from math import ceil
+from typing import Any, Protocol
 
 import numpy as np
 
+from edgeproof_benchmarks.intervals import allowed_over, fewest_for, median_interval
+
 STABLE_WITHIN = 0.05
 MOST_WARMUP_WINDOWS = 10
-FEWEST_SAMPLES = 3
+ENOUGH_SAMPLES = fewest_for(0.9)
+"""How many samples a run waits for: 64, as p90 needs."""
+LONGEST = 4.0
+"""How many times longer than asked for a run may go on to have them."""
 ROUNDS = 10
 
 Clock = Callable[[], float]
 Call = Callable[[], Any]
 
 
+class EnergyMeter(Protocol):
+    """What has used energy since some moment; see `energy`."""
+
+    def joules(self) -> float:
+        """Return the energy so far."""
+        ...
+
+
 @dataclass(frozen=True)
 class Latency:
     """The distribution of one call's duration; times in milliseconds unless the name says otherwise.
 
-    A percentile q is given where n (1 - q) >= 1, so that at least one sample lies beyond it: p90 needs 10
-    samples, p99 needs 100, p99.9 needs 1,000. Otherwise it is None: n is too small. Percentiles are observed
-    values (nearest rank).
+    Percentiles are observed values (nearest rank). One is given where the samples could prove a bound of it
+    by MLPerf's rule for ending a run early (`intervals`): p90 needs 64 samples, p95 130, p99 662, p99.9
+    6,636. Otherwise it is None: n is too small.
 
     Attributes:
         n: number of samples.
         seconds: time spent measuring.
+        p90_bound: what p90 is not above, with 99 % confidence: MLPerf's early-stopping estimate.
         warmup_seconds: time spent before that.
         stable: whether the median of the warm-up settled within 5 %.
         rounds_p50: the median of each round, where rounds alternated with those of other calls.
+        millijoules: energy of the device for one call, idle power included; None where it was not read.
         trace_ms: every sample in order, float64 (n,).
     """
 
@@ -51,24 +68,44 @@ class Latency:
     p95: float | None
     p99: float | None
     p999: float | None
+    p90_bound: float | None = None
     warmup_seconds: float = 0.0
     stable: bool = True
     rounds_p50: tuple[float, ...] = ()
+    millijoules: float | None = None
     trace_ms: np.ndarray = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
+
+    @property
+    def cov(self) -> float:
+        """The coefficient of variation: standard deviation over mean."""
+        return self.stdev / self.mean if self.mean else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data without the trace; the medians of the rounds, where there were any, in a list."""
-        plain = {key: value for key, value in self.__dict__.items() if key not in ("trace_ms", "rounds_p50")}
+        hidden = ("trace_ms", "rounds_p50", "millijoules")
+        plain = {key: value for key, value in self.__dict__.items() if key not in hidden} | {"cov": self.cov}
         found = {key: round(value, 6) if isinstance(value, float) else value for key, value in plain.items()}
+        if self.millijoules is not None:
+            found["millijoules"] = round(self.millijoules, 4)
         rounds = [round(value, 6) for value in self.rounds_p50]
         return found | ({"rounds_p50_ms": rounds} if rounds else {})
 
 
 def percentile(trace_ms: np.ndarray, q: float) -> float | None:
-    """Return the nearest-rank percentile, or None where fewer than one sample would lie beyond it."""
-    if len(trace_ms) * (1 - q) < 1 - 1e-9:
+    """Return the nearest-rank percentile, or None where there are too few samples to prove a bound of it."""
+    if len(trace_ms) < fewest_for(q):
         return None
     return float(np.quantile(trace_ms, q, method="inverted_cdf"))
+
+
+def upper_bound(trace_ms: np.ndarray, q: float) -> float | None:
+    """Return MLPerf's early-stopping estimate of a percentile, or None where there are too few samples.
+
+    Of n samples t over a bound would still prove it; the t - 1 slowest are set aside, and the slowest that is
+    left is the bound.
+    """
+    over = allowed_over(len(trace_ms), q)
+    return float(np.sort(trace_ms)[len(trace_ms) - over]) if over else None
 
 
 def summarise(
@@ -78,8 +115,9 @@ def summarise(
     warmup_seconds: float = 0.0,
     stable: bool = True,
     rounds: tuple[float, ...] = (),
+    joules: float | None = None,
 ) -> Latency:
-    """Return the distribution of samples in milliseconds.
+    """Return the distribution of samples in milliseconds; `joules` is the energy of all of them.
 
     Raises:
         ValueError: there is no sample.
@@ -99,9 +137,11 @@ def summarise(
         p95=percentile(trace_ms, 0.95),
         p99=percentile(trace_ms, 0.99),
         p999=percentile(trace_ms, 0.999),
+        p90_bound=upper_bound(trace_ms, 0.9),
         warmup_seconds=warmup_seconds,
         stable=stable,
         rounds_p50=rounds,
+        millijoules=None if joules is None else 1000 * joules / len(trace_ms),
         trace_ms=trace_ms,
     )
 
@@ -111,18 +151,20 @@ def median(trace_ms: np.ndarray) -> float:
     return float(np.quantile(trace_ms, 0.5, method="inverted_cdf"))
 
 
-def sample(
-    call: Call, seconds: float, clock: Clock = time.perf_counter, fewest: int = FEWEST_SAMPLES
-) -> list[float]:
-    """Call again and again for `seconds`, at least `fewest` times; return each duration in milliseconds."""
+def sample(call: Call, seconds: float, clock: Clock = time.perf_counter, fewest: int = 1) -> list[float]:
+    """Call again and again for `seconds`; return each duration in milliseconds.
+
+    It goes on until there are `fewest` of them, at most `LONGEST` times as long.
+    """
     durations: list[float] = []
-    end = clock() + seconds
+    began = clock()
+    end, latest = began + seconds, began + LONGEST * seconds
     while True:
-        began = clock()
+        before = clock()
         call()
-        ended = clock()
-        durations.append(1000 * (ended - began))
-        if ended >= end and len(durations) >= fewest:
+        after = clock()
+        durations.append(1000 * (after - before))
+        if after >= end and (len(durations) >= fewest or after >= latest):
             return durations
 
 
@@ -136,7 +178,7 @@ def warm_up(call: Call, seconds: float, clock: Clock = time.perf_counter) -> boo
     """
     before = None
     for _ in range(MOST_WARMUP_WINDOWS):
-        now = median(np.array(sample(call, seconds / 2, clock, fewest=1)))
+        now = median(np.array(sample(call, seconds / 2, clock)))
         if before is not None and abs(now - before) <= STABLE_WITHIN * before:
             return True
         before = now
@@ -163,7 +205,9 @@ def interleave(
     seconds: float,
     warmup_seconds: float,
     rounds: int = ROUNDS,
+    fewest: int = ENOUGH_SAMPLES,
     clock: Clock = time.perf_counter,
+    meter: EnergyMeter | None = None,
 ) -> dict[str, Latency]:
     """Measure several calls in alternating rounds (A B A B ...), so that a drift of the machine meets all.
 
@@ -172,16 +216,21 @@ def interleave(
         seconds: for how long each of them, over all rounds.
         warmup_seconds: as in `measure`, for each.
         rounds: how often to go round.
+        fewest: how many samples of each to wait for, at most `LONGEST` times as long.
         clock: seconds, monotonic.
+        meter: what to read the energy from, before and after each turn.
     """
     began = clock()
     settled = {name: warm_up(call, warmup_seconds, clock) for name, call in calls.items()}
     warmed = clock() - began
     traces: dict[str, list[list[float]]] = {name: [] for name in calls}
+    joules = dict.fromkeys(calls, 0.0)
     gc.collect()
     for _ in range(rounds):
         for name, call in calls.items():
-            traces[name].append(sample(call, seconds / rounds, clock))
+            before = meter.joules() if meter else 0.0
+            traces[name].append(sample(call, seconds / rounds, clock, ceil(fewest / rounds)))
+            joules[name] += meter.joules() - before if meter else 0.0
     found = {}
     for name, parts in traces.items():
         trace_ms = np.concatenate([np.array(part) for part in parts])
@@ -191,25 +240,34 @@ def interleave(
             warmup_seconds=warmed / len(calls),
             stable=settled[name],
             rounds=tuple(median(np.array(part)) for part in parts),
+            joules=joules[name] if meter else None,
         )
     return found
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times longer one call takes than another: median over rounds of the ratio of their medians."""
+    """How many times longer one call takes than another: median over rounds of the ratio of their medians.
+
+    Attributes:
+        low: the smallest of the rounds; `high` is the largest.
+        interval: in which the true median lies with `confidence` (sign test over the rounds).
+        n: samples of both, the fewer.
+    """
 
     median: float
     low: float
     high: float
     rounds: int
+    interval: tuple[float, float] = (0.0, float("inf"))
+    confidence: float = 0.0
+    n: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
-        return {
-            key: round(value, 4) if isinstance(value, float) else value
-            for key, value in self.__dict__.items()
-        }
+        plain = {key: value for key, value in self.__dict__.items() if key != "interval"}
+        found = {key: round(value, 4) if isinstance(value, float) else value for key, value in plain.items()}
+        return found | {"interval": [round(end, 4) for end in self.interval]}
 
 
 def ratio(slower: Latency, faster: Latency) -> Ratio:
@@ -223,7 +281,16 @@ def ratio(slower: Latency, faster: Latency) -> Ratio:
             f"expected the same rounds, got {len(slower.rounds_p50)} and {len(faster.rounds_p50)}"
         )
     each = np.array(slower.rounds_p50) / np.array(faster.rounds_p50)
-    return Ratio(float(np.median(each)), float(each.min()), float(each.max()), len(each))
+    within = median_interval(each.tolist())
+    return Ratio(
+        median=float(np.median(each)),
+        low=float(each.min()),
+        high=float(each.max()),
+        rounds=len(each),
+        interval=(within.low, within.high),
+        confidence=within.confidence,
+        n=min(slower.n, faster.n),
+    )
 
 
 def alternate(
@@ -236,7 +303,7 @@ def alternate(
     gc.collect()
     for _ in range(rounds):
         for name, call in calls.items():
-            traces[name] += sample(call, 0.0, clock, fewest=1)
+            traces[name] += sample(call, 0.0, clock)
     return {
         name: summarise(np.array(trace), sum(trace) / 1000, rounds=tuple(trace))
         for name, trace in traces.items()

@@ -6,7 +6,17 @@ from itertools import chain, cycle, pairwise, repeat
 import numpy as np
 import pytest
 
-from edgeproof_benchmarks.latency import alternate, interleave, measure, percentile, ratio, summarise, warm_up
+from edgeproof_benchmarks.latency import (
+    alternate,
+    interleave,
+    measure,
+    percentile,
+    ratio,
+    sample,
+    summarise,
+    upper_bound,
+    warm_up,
+)
 
 
 class SlowClock:
@@ -63,20 +73,50 @@ def test_warm_up__ends_and_says_so_where_nothing_settles():
 
 
 @pytest.mark.parametrize(
-    ("count", "q", "given"), [(9, 0.9, False), (10, 0.9, True), (99, 0.99, False), (100, 0.99, True)]
+    ("count", "q", "given"), [(63, 0.9, False), (64, 0.9, True), (661, 0.99, False), (662, 0.99, True)]
 )
-def test_percentile__only_where_a_sample_lies_beyond_it(count: int, q: float, given: bool):
+def test_percentile__only_where_the_samples_can_prove_a_bound(count: int, q: float, given: bool):
     assert (percentile(np.arange(count, dtype=np.float64), q) is not None) == given
 
 
 def test_percentile__is_an_observed_value():
-    assert percentile(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 100.0]), 0.9) == 9.0
+    assert percentile(np.array([*range(1, 100), 1000.0]), 0.9) == 90.0
+
+
+def test_upper_bound__is_above_the_percentile_and_comes_near_it_with_more_samples():
+    few, many = np.arange(64) / 64, np.arange(64_000) / 64_000
+    assert upper_bound(few, 0.9) == few.max()
+    assert upper_bound(few[:63], 0.9) is None
+    bound = upper_bound(many, 0.9)
+    assert bound is not None
+    assert 0.9 < bound < 0.905
+
+
+def test_sample__goes_on_for_enough_samples_but_not_for_ever():
+    clock = SlowClock()
+    assert len(sample(clock.call(repeat(0.1)), 1.0, clock, fewest=20)) == 20
+    assert len(sample(clock.call(repeat(1.0)), 1.0, clock, fewest=20)) == 4
+    assert len(sample(clock.call(repeat(9.0)), 1.0, clock, fewest=20)) == 1
+
+
+def test_interleave__energy_of_each_call_alone():
+    clock = SlowClock()
+
+    class Meter:
+        def joules(self) -> float:
+            return 5.0 * clock.now
+
+    calls = {"a": clock.call(repeat(0.1)), "b": clock.call(repeat(0.3))}
+    found = interleave(calls, seconds=3.0, warmup_seconds=0.5, rounds=3, clock=clock, meter=Meter())
+    assert found["a"].millijoules == pytest.approx(500)
+    assert found["b"].millijoules == pytest.approx(1500)
+    assert "millijoules" not in measure(calls["a"], seconds=1.0, warmup_seconds=0.5, clock=clock).to_dict()
 
 
 def test_summarise__too_few_samples_give_no_tail():
     plain = summarise(np.array([1.0, 2.0, 3.0]), 0.006).to_dict()
     assert (plain["n"], plain["p50"], plain["p90"], plain["p99"]) == (3, 2.0, None, None)
-    assert plain["stdev"] == pytest.approx(1.0)
+    assert (plain["stdev"], plain["cov"]) == pytest.approx((1.0, 0.5))
     assert "trace_ms" not in plain
 
 
@@ -107,6 +147,16 @@ def test_ratio__a_drift_that_meets_both_is_not_in_it():
         {"slow": drifting(0.02), "fast": drifting(0.01)}, seconds=100.0, warmup_seconds=1.0, clock=clock
     )
     assert ratio(found["slow"], found["fast"]).median == pytest.approx(2.0)
+
+
+def test_ratio__an_interval_that_one_disturbed_round_does_not_widen():
+    quiet = summarise(np.ones(9), 0.009, rounds=(1.0,) * 9)
+    slower = summarise(np.ones(9), 0.009, rounds=(2.0, 2.1, 1.9, 2.0, 50.0, 2.05, 1.95, 2.0, 2.0))
+    found = ratio(slower, quiet)
+    assert (found.low, found.high) == (1.9, 50.0)
+    assert found.interval == (1.95, 2.1)
+    assert found.confidence > 0.95
+    assert found.to_dict()["interval"] == [1.95, 2.1]
 
 
 def test_ratio__needs_the_same_rounds():
