@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from edgeproof_deploy.paired import difference_interval, mcnemar_p
-from edgeproof_train.metrics import cosines_to, zero_shot_metrics
+from edgeproof_deploy.paired import Interval, class_intervals, difference_interval, mcnemar_p
+from edgeproof_deploy.retrieval import retrieval_changes
+from edgeproof_train.metrics import cosines_to, ranks, zero_shot_metrics
 
 TIE_MARGIN = 1e-5
 """Two labels whose cosines are this close are a tie: fp32 itself does not order them."""
@@ -54,6 +55,10 @@ class Decisions:
         drop: top-1 accuracy lost, flips between ties left out.
         interval: 95 % bootstrap interval of the change of top-1 accuracy.
         mcnemar_p: exact p of McNemar's test on top-1.
+        intervals: 95 % bootstrap intervals of the changes in `metrics`, by name.
+        recall_changes: `{label, images, reference, candidate, delta}` for each class whose recall changed,
+            the largest loss first.
+        retrieval: as `retrieval_changes` returns it; None where embeddings are the labels' scores.
     """
 
     top1_agreement: float
@@ -63,8 +68,11 @@ class Decisions:
     score_shift: float
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     drop: float | None = None
-    interval: tuple[float, float] | None = None
+    interval: Interval | None = None
     mcnemar_p: float | None = None
+    intervals: dict[str, Interval] = field(default_factory=dict)
+    recall_changes: list[dict[str, Any]] = field(default_factory=list)
+    retrieval: dict[str, Any] | None = None
 
 
 def compare_decisions(reference: np.ndarray, candidate: np.ndarray, vocabulary: Vocabulary) -> Decisions:
@@ -95,7 +103,12 @@ def compare_decisions(reference: np.ndarray, candidate: np.ndarray, vocabulary: 
         score_shift=float(np.abs(scores[0] - scores[1]).max()),
     )
     labelled = vocabulary.labels >= 0
-    return found if not labelled.any() else with_accuracy(found, reference, candidate, vocabulary, best, tied)
+    if not labelled.any():
+        return found
+    if vocabulary.text is not None:
+        changes = retrieval_changes(reference, candidate, vocabulary.labels, vocabulary.text)
+        found = replace(found, retrieval=changes)
+    return with_accuracy(found, reference, candidate, vocabulary, scores, tied)
 
 
 def with_accuracy(
@@ -103,13 +116,19 @@ def with_accuracy(
     reference: np.ndarray,
     candidate: np.ndarray,
     vocabulary: Vocabulary,
-    best: list[np.ndarray],
+    scores: tuple[np.ndarray, np.ndarray],
     tied: np.ndarray,
 ) -> Decisions:
     """Return the decisions with what they mean for accuracy."""
     labels, labelled = vocabulary.labels, vocabulary.labels >= 0
-    right = [(choice == labels)[labelled] for choice in best]
+    known = labels[labelled]
+    right = [(table.argmax(axis=1) == labels)[labelled] for table in scores]
     counted = np.where(tied[labelled], right[0], right[1])
+    hidden = np.array([name in vocabulary.unseen for name in vocabulary.names])[known]
+    intervals = {"top1": difference_interval(right[0], right[1])}
+    if len(vocabulary.names) >= TOP:
+        among = [ranks(table[labelled], known) < TOP for table in scores]
+        intervals["top5"] = difference_interval(among[0], among[1])
     metrics = {
         name: zero_shot_metrics(rows, labels, vocabulary.text, vocabulary.names, vocabulary.unseen)
         for name, rows in (("reference", reference), ("candidate", candidate))
@@ -120,9 +139,39 @@ def with_accuracy(
         found,
         metrics=metrics,
         drop=float(right[0].mean() - counted.mean()),
-        interval=difference_interval(right[0], right[1]),
+        interval=intervals["top1"],
         mcnemar_p=mcnemar_p(int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())),
+        intervals=intervals | class_intervals(known, right[0], right[1], hidden),
+        recall_changes=recall_changes(vocabulary.names, known, right[0], right[1]),
     )
+
+
+def recall_changes(
+    names: Sequence[str], labels: np.ndarray, before: np.ndarray, after: np.ndarray
+) -> list[dict[str, Any]]:
+    """Return the classes whose recall changed, the largest loss first.
+
+    Args:
+        names: of the classes.
+        labels: (N,) the true class of each image.
+        before: bool (N,), whether the reference is right.
+        after: the same of the candidate.
+    """
+    images, was, now = (
+        np.bincount(labels, weights=kept, minlength=len(names))
+        for kept in (np.ones(len(labels)), before, after)
+    )
+    changed = [
+        {
+            "label": names[row],
+            "images": int(images[row]),
+            "reference": was[row] / images[row],
+            "candidate": now[row] / images[row],
+            "delta": (now[row] - was[row]) / images[row],
+        }
+        for row in np.flatnonzero(was != now)
+    ]
+    return sorted(changed, key=lambda told: (told["delta"], told["label"]))
 
 
 def margin(scores: np.ndarray) -> np.ndarray:

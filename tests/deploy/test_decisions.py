@@ -87,3 +87,28 @@ def test_compare_decisions__top_five_in_any_order() -> None:
 
 def test_margin__one_label_only() -> None:
     assert margin(np.array([[0.3], [0.4]])).tolist() == [np.inf, np.inf]
+
+
+def test_compare_decisions__every_change_has_an_interval_and_each_class_its_own() -> None:
+    reference = leaning((0, 0.6), (0, 0.1), (1, 0.2), (2, 0.1), (3, 0.9))
+    candidate = reference.copy()
+    candidate[0, :2] = 0.6, 1.0
+    candidate[4, 3:5] = 0.1, 1.0
+    found = compare_decisions(reference, candidate, vocabulary([0, 0, 1, 2, 4]))
+    assert set(found.intervals) == {"top1", "top5", "mean_per_class", "seen", "unseen", "harmonic_mean"}
+    for name, (low, high) in found.intervals.items():
+        assert low <= found.metrics["delta"][name] <= high, name
+    assert found.recall_changes == [
+        {"label": "a", "images": 2, "reference": 1, "candidate": 0.5, "delta": -0.5},
+        {"label": "e", "images": 1, "reference": 0, "candidate": 1, "delta": 1},
+    ]
+    assert found.retrieval is not None
+    assert found.retrieval["text_to_image"]["queries"] == 4
+    assert found.retrieval["image_to_image"]["queries"] == 2
+
+
+def test_compare_decisions__class_scores_are_not_searched() -> None:
+    rows = leaning((0, 0.5), (1, 0.2))
+    found = compare_decisions(rows, rows, replace(vocabulary([0, 1]), text=None))
+    assert found.retrieval is None
+    assert found.intervals["top1"] == (0, 0)

@@ -1,0 +1,109 @@
+"""Does a search with one form of the student find what a search with another finds?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edgeproof_deploy.paired import difference_interval
+from edgeproof_train.metrics import unit_rows
+
+RECALL_AT = (1, 5, 10)
+QUERIES = 1_000
+BLOCK = 256
+COSINE_DECIMALS = 6
+
+
+def retrieval_changes(
+    reference: np.ndarray, candidate: np.ndarray, labels: np.ndarray, text: np.ndarray
+) -> dict[str, Any]:
+    """Return recall@k of three searches with both forms, the change, and its 95 % bootstrap interval.
+
+    A search is a hit at k if one of the k nearest has the query's class. An image that is as near as the
+    first one of the right class, and of another class, stands before it.
+
+    - `image_to_image`: each form searches its own embeddings, the query left out.
+    - `image_to_index`: the candidate searches embeddings of the reference, as a device does whose index was
+      made elsewhere; the reference searches its own.
+    - `text_to_image`: the words of a class search the images.
+
+    From images to text, recall@1 and @5 are the top-1 and top-5 accuracy of zero-shot classification.
+
+    Args:
+        reference: embeddings (N, D), finite.
+        candidate: the same of the other form.
+        labels: int64 (N,), rows of `text`; -1 where an image has none.
+        text: (K, D) embeddings of the words.
+
+    Returns:
+        `{search: {"queries": n, "recall": {k: {"reference", "candidate", "delta", "interval"}}}}`; a search
+        that has no query is left out.
+    """
+    labelled = labels >= 0
+    known = labels[labelled]
+    words = np.unique(known)
+    a, b, sides = (
+        unit_rows(rows).astype(np.float32) for rows in (reference[labelled], candidate[labelled], text[words])
+    )
+    chosen = queries_of(known)
+    asked = known[chosen]
+    before = hits(a[chosen], a, asked, known, chosen)
+    searches = {
+        "image_to_image": (before, hits(b[chosen], b, asked, known, chosen)),
+        "image_to_index": (before, hits(b[chosen], a, asked, known, chosen)),
+        "text_to_image": (hits(sides, a, words, known), hits(sides, b, words, known)),
+    }
+    return {name: recalls(*pair) for name, pair in searches.items() if len(pair[0])}
+
+
+def queries_of(labels: np.ndarray) -> np.ndarray:
+    """Return positions of at most `QUERIES` images whose class has another image, evenly spread."""
+    usable = np.flatnonzero(np.bincount(labels)[labels] > 1) if len(labels) else np.zeros(0, np.int64)
+    if len(usable) <= QUERIES:
+        return usable
+    return usable[np.linspace(0, len(usable) - 1, QUERIES).astype(int)]
+
+
+def hits(
+    queries: np.ndarray,
+    gallery: np.ndarray,
+    query_labels: np.ndarray,
+    gallery_labels: np.ndarray,
+    own: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return for each query whether it is a hit at each k of `RECALL_AT`, bool (Q, 3).
+
+    Args:
+        queries: unit rows (Q, D).
+        gallery: unit rows (N, D).
+        query_labels: (Q,) classes.
+        gallery_labels: (N,) classes.
+        own: (Q,) position of the query itself in the gallery, which is left out; None: it is not there.
+    """
+    found = np.zeros((len(queries), len(RECALL_AT)), bool)
+    for start in range(0, len(queries), BLOCK):
+        stop = min(start + BLOCK, len(queries))
+        # Cosines that differ by less are in no order in fp32.
+        near = np.round(queries[start:stop] @ gallery.T, COSINE_DECIMALS)
+        if own is not None:
+            near[np.arange(stop - start), own[start:stop]] = -np.inf
+        right = query_labels[start:stop, None] == gallery_labels
+        best = np.where(right, near, -np.inf).max(axis=1, keepdims=True)
+        before = ((near >= best) & ~right).sum(axis=1)
+        found[start:stop] = before[:, None] < np.array(RECALL_AT)
+    return found
+
+
+def recalls(reference: np.ndarray, candidate: np.ndarray) -> dict[str, Any]:
+    """Return recall at each k of two tables of hits (Q, 3) over the same queries."""
+    told = {}
+    for column, k in enumerate(RECALL_AT):
+        before, after = reference[:, column], candidate[:, column]
+        told[str(k)] = {
+            "reference": float(before.mean()),
+            "candidate": float(after.mean()),
+            "delta": float(after.mean() - before.mean()),
+            "interval": difference_interval(before, after),
+        }
+    return {"queries": len(reference), "recall": told}

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgeproof_deploy import retrieval
+from edgeproof_deploy.retrieval import hits, queries_of, retrieval_changes
+
+
+def clusters(spread: float, classes: int = 4, each: int = 15) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((classes, 12))
+    labels = np.repeat(np.arange(classes), each)
+    return centres[labels] + spread * rng.standard_normal((len(labels), 12)), labels, centres
+
+
+def ranked_by_hand(rows: np.ndarray, gallery: np.ndarray, labels: np.ndarray, k: int) -> list[bool]:
+    found = []
+    for i, row in enumerate(rows):
+        near = gallery @ row / np.linalg.norm(gallery, axis=1) / np.linalg.norm(row)
+        order = [j for j in np.argsort(-near) if j != i][:k]
+        found.append(any(labels[j] == labels[i] for j in order))
+    return found
+
+
+def test_retrieval_changes__against_a_search_by_hand() -> None:
+    reference, labels, text = clusters(1.2)
+    candidate = reference + 0.8 * np.random.default_rng(1).standard_normal(reference.shape)
+    found = retrieval_changes(reference, candidate, labels, text)
+    for k in (1, 5, 10):
+        before = np.mean(ranked_by_hand(reference, reference, labels, k))
+        own = np.mean(ranked_by_hand(candidate, candidate, labels, k))
+        index = np.mean(ranked_by_hand(candidate, reference, labels, k))
+        image, across = (found[name]["recall"][str(k)] for name in ("image_to_image", "image_to_index"))
+        assert image["reference"] == across["reference"] == pytest.approx(before)
+        assert image["candidate"] == pytest.approx(own)
+        assert across["candidate"] == pytest.approx(index)
+        low, high = image["interval"]
+        assert low <= image["delta"] <= high
+    assert found["image_to_image"]["recall"]["1"]["delta"] < 0
+    assert found["image_to_image"]["queries"] == 60
+    assert found["text_to_image"]["queries"] == 4
+
+
+def test_retrieval_changes__identity_and_length_do_not_count() -> None:
+    reference, labels, text = clusters(1.2)
+    found = retrieval_changes(reference, 7 * reference, labels, text)
+    for search in found.values():
+        for told in search["recall"].values():
+            assert told["delta"] == 0
+            assert told["interval"] == (0, 0)
+
+
+def test_retrieval_changes__an_engine_that_gives_the_same_for_every_image_finds_nothing() -> None:
+    reference, labels, text = clusters(0.1)
+    found = retrieval_changes(reference, np.ones_like(reference), labels, text)
+    assert found["image_to_image"]["recall"]["10"]["candidate"] == 0
+    assert found["image_to_image"]["recall"]["1"]["reference"] == 1
+
+
+def test_retrieval_changes__images_without_label_or_companion_ask_nothing() -> None:
+    reference, labels, text = clusters(0.1)
+    labels[5:15] = -1
+    alone = np.full_like(labels, -1)
+    alone[3] = 2
+    found = retrieval_changes(reference, reference, labels, text)
+    assert found["image_to_image"]["queries"] == 50
+    assert "image_to_image" not in retrieval_changes(reference, reference, alone, text)
+
+
+def test_hits__in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, labels, _ = clusters(1.2)
+    own = np.arange(len(rows))
+    whole = hits(rows, rows, labels, labels, own)
+    monkeypatch.setattr(retrieval, "BLOCK", 7)
+    assert (hits(rows, rows, labels, labels, own) == whole).all()
+
+
+def test_queries_of__at_most_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrieval, "QUERIES", 5)
+    chosen = queries_of(np.repeat([0, 1], 50))
+    assert len(chosen) == 5
+    assert chosen[0] == 0
+    assert chosen[-1] == 99
