@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +11,7 @@ from edgeproof_configs.errors import MissingPackageError
 from edgeproof_configs.registry import register
 from edgeproof_deploy.engine import BuildOptions, Engine, EngineConfig, Session
 from edgeproof_deploy.plan import build_plan, sidecar_of
+from edgeproof_deploy.runtime.cuda_device import why_no_cuda
 
 
 @register("engine")
@@ -76,15 +76,3 @@ class TensorRTRTX(Engine):
     def files(self, built: Path) -> list[Path]:
         """Return the plan and its sidecar."""
         return [built, sidecar_of(built)]
-
-
-def why_no_cuda() -> str | None:
-    """Return why no CUDA device can be used, asking NVIDIA's driver itself, or None if there is one."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return "there is no NVIDIA driver on this machine"
-    count = ctypes.c_int()
-    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
-        return "the NVIDIA driver finds no CUDA device on this machine"
-    return None

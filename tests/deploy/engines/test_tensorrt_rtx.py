@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 from edgeproof_configs.errors import EdgeproofError, MissingPackageError
 from edgeproof_deploy.engine import BuildOptions, make_engine
-from edgeproof_deploy.engines.tensorrt_rtx import why_no_cuda
+from edgeproof_deploy.runtime.cuda_device import why_no_cuda
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from edgeproof_deploy.engines.tensorrt_rtx import why_no_cuda
+from edgeproof_deploy.runtime.cuda_device import why_no_cuda
 from edgeproof_deploy.runtime.errors import BundleError, UnavailableError
 from edgeproof_deploy.runtime.session import OnnxSession
 
