@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ class Form:
         precision: fp32, fp16, int8.
         embeddings: (N, D) float32, not normalised; None if it was not run.
         reason: why it was not run.
+        edges: (E, D) float32, the same of the edge images; None if they were not run.
     """
 
     form: str
@@ -32,6 +33,7 @@ class Form:
     precision: str = "fp32"
     embeddings: np.ndarray | None = None
     reason: str = ""
+    edges: np.ndarray | None = None
 
     @property
     def name(self) -> str:
@@ -40,6 +42,12 @@ class Form:
             return self.form
         engine = f"{self.engine} {self.precision}"
         return engine if self.form == "student" else f"{self.form} {engine}"
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The embeddings of a form that was run."""
+        assert self.embeddings is not None
+        return self.embeddings
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,7 @@ class PairParity:
         numerics: how far the embeddings are apart.
         decisions: how far the answers are apart; None without labels to choose between.
         gates: limits and how they came out.
+        edges: `{image, cosine, max_abs}` of each edge image; the figures are None where one is not finite.
     """
 
     reference: str
@@ -63,6 +72,7 @@ class PairParity:
     numerics: Numerics | None = None
     decisions: Decisions | None = None
     gates: list[GateResult] = field(default_factory=list)
+    edges: list[dict[str, Any]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, all figures side by side."""
@@ -76,12 +86,17 @@ class PairParity:
             "status": NOT_MEASURED if self.reason else "measured",
             "reason": self.reason,
             **figures,
+            "edges": self.edges,
             "gates": [gate.to_dict() for gate in self.gates],
         }
 
 
 def compare_pair(
-    reference: Form, candidate: Form, limits: Limits, vocabulary: Vocabulary | None = None
+    reference: Form,
+    candidate: Form,
+    limits: Limits,
+    vocabulary: Vocabulary | None = None,
+    edge_names: Sequence[str] = (),
 ) -> PairParity:
     """Compare two forms on the same images.
 
@@ -93,7 +108,10 @@ def compare_pair(
         candidate: judged.
         limits: what must hold between the two.
         vocabulary: the labels to choose between; None compares embeddings only.
+        edge_names: of the edge images that the forms were run on, in their order.
     """
+    if reference.edges is None or candidate.edges is None:
+        limits = replace(limits, edge_cosine=None)
     a, b = reference.embeddings, candidate.embeddings
     if a is None or b is None:
         reason = candidate.reason if b is None else reference.reason
@@ -101,15 +119,36 @@ def compare_pair(
         return PairParity(reference.name, candidate.name, 0, reason=reason, gates=absent)
     found = numerics(a, b)
     decided = decide(a, b, vocabulary) if vocabulary is not None and found.nan < len(a) else None
+    edges, edge_gates = compare_edges(reference, candidate, edge_names)
     measured = {
         "cosine": found.cosine_min,
         "cosine_mean": found.cosine_mean,
         "mean_abs": found.mean_abs,
         "agreement": decided.agreement if decided else None,
         "zero_shot_drop": decided.drop if decided else None,
+        "edge_cosine": min((edge["cosine"] for edge in edges if edge["cosine"] is not None), default=None),
     }
-    gates = [at_most("finite", float(found.nan), 0.0), *gates_of(limits, measured)]
-    return PairParity(reference.name, candidate.name, len(a), "", found, decided, gates)
+    gates = [at_most("finite", float(found.nan), 0.0), *edge_gates, *gates_of(limits, measured)]
+    return PairParity(reference.name, candidate.name, len(a), "", found, decided, gates, edges)
+
+
+def compare_edges(
+    reference: Form, candidate: Form, names: Sequence[str]
+) -> tuple[list[dict[str, Any]], list[GateResult]]:
+    """Compare what two forms give for the edge images.
+
+    Returns:
+        a line for each image, and the gate `edge_finite`: how many of them the candidate gives NaN or
+        infinity for, at most 0; both empty where a form was not run on them.
+    """
+    if reference.edges is None or candidate.edges is None:
+        return [], []
+    told = []
+    for name, a, b in zip(names, reference.edges, candidate.edges, strict=True):
+        found = numerics(a[None], b[None])
+        told.append({"image": name, "cosine": found.cosine_min, "max_abs": found.max_abs})
+    broken = float((~np.isfinite(candidate.edges).all(axis=1)).sum())
+    return told, [at_most("edge_finite", broken, 0.0)]
 
 
 def decide(a: np.ndarray, b: np.ndarray, vocabulary: Vocabulary) -> Decisions:

@@ -55,7 +55,7 @@ def preprocessing_parity(
     images: Sequence[Path],
     preprocess_train: ToInput,
     preprocess_runtime: ToInput,
-    edge_folder: Path,
+    edges: Sequence[Path],
     limit: float = 0.0,
 ) -> PreprocessingParity:
     """Prepare the same files in both ways and compare the values.
@@ -64,10 +64,9 @@ def preprocessing_parity(
         images: real images.
         preprocess_train: as training's evaluation does it, such as `through_loader`.
         preprocess_runtime: as the device does it, such as `through_runtime`.
-        edge_folder: where the edge images are written.
+        edges: hard images, such as `write_edge_images` makes.
         limit: largest difference allowed.
     """
-    edges = write_edge_images(edge_folder)
     compared = different = 0
     largest, worst = 0.0, None
     for file in (*images, *edges):

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from edgeproof_compress.quantized_student import QuantizedStudent
 from edgeproof_configs.progress import progress
 from edgeproof_data.loader import eval_batches
-from edgeproof_data.sets import ImageSet
+from edgeproof_data.sets import ImageSet, unlabelled
 from edgeproof_deploy.batches import batch_gate
 from edgeproof_deploy.decisions import Vocabulary
 from edgeproof_deploy.engine import NOT_RUN_HERE, RUN_HERE, Session, make_engine
@@ -26,6 +26,7 @@ from edgeproof_deploy.preprocessing_parity import (
     preprocessing_parity,
     through_loader,
     through_runtime,
+    write_edge_images,
 )
 from edgeproof_train.distil import classifier_scores, new_student, seed_everything
 from edgeproof_train.embeddings import embed_images
@@ -91,17 +92,19 @@ def verify_run(data: RunData, forms: Sequence[FormFiles], folder: Path) -> Verif
     )
     student = Student.load(data.context.run.stage("train"))
     checked = np.linspace(0, len(images) - 1, min(PREPROCESSED_IMAGES, len(images))).astype(int)
+    hard = write_edge_images(folder / "edge_images")
     preprocessing = preprocessing_parity(
         [images.file(int(i)) for i in checked],
         through_loader(student.preprocess),
         through_runtime(student.preprocess),
-        folder / "edge_images",
+        hard,
     )
     found = Verification(len(images), vocabulary, preprocessing)
+    edges = unlabelled(folder / "edge_images", [file.name for file in hard])
     teacher = Form("teacher", embeddings=data.teacher_rows("test", images)) if data.has_teacher else None
     if teacher is not None:
         add(found, teacher, teacher, [], "")
-    Chain(data, images, student, found, teacher).run(forms)
+    Chain(data, images, student, found, teacher, edges).run(forms)
     found.controls = controls(data, images, vocabulary, teacher)
     return found
 
@@ -111,6 +114,7 @@ class Chain:
     """Goes from the teacher over the student in PyTorch to its forms in the engines, pair by pair.
 
     Attributes:
+        edges: images that an engine may go wrong on.
         eager: what the forms gave in PyTorch, by key.
     """
 
@@ -119,6 +123,7 @@ class Chain:
     student: Student
     found: Verification
     teacher: Form | None
+    edges: ImageSet
     eager: dict[str, Form] = field(default_factory=dict)
 
     def run(self, forms: Sequence[FormFiles]) -> None:
@@ -131,12 +136,10 @@ class Chain:
 
     def in_pytorch(self, form: StudentForm) -> None:
         """Run a form in PyTorch and compare it with the one that it was made of."""
-        rows = embed_images(form.load(), self.images, device=self.data.context.device)
-        eager = Form(form.name, "pytorch", form.precision, rows)
-        self.eager[form.key] = eager
+        eager = self.eager[form.key] = self.embedded(form, form.load())
         if form.key == "fp32":
             pairs = [self.pair(self.teacher, eager, "distil", "fp32")] if self.teacher else []
-            self.found.embeddings, self.found.shipped = rows, eager.name
+            self.found.embeddings, self.found.shipped = eager.rows, eager.name
         elif form.precision == "int8":
             base = self.eager["fp32" if form.name == "student" else "sparse_fp32"]
             pairs = [self.pair(base, eager, "quantize", "int8")]
@@ -149,7 +152,7 @@ class Chain:
     def in_engine(self, form: StudentForm, kind: str, file: Path) -> None:
         """Run a form in an engine and compare it with PyTorch, and with the student as trained."""
         batches = self.data.recipe.deploy.batch
-        made, batched = run_engine(form, kind, file, self.images, self.student, batches)
+        made, batched = run_engine(form, kind, file, (self.images, self.edges), self.student, batches)
         plain = self.eager["fp32"]
         if form.precision == "fp16":
             pairs = [self.pair(plain, made, "engine", "fp16")]
@@ -176,13 +179,18 @@ class Chain:
         if student.spec.target == "onnxruntime":
             return self.eager[form.key]
         student.use("onnxruntime")
-        rows = embed_images(student, self.images, device=self.data.context.device)
-        return Form(form.name, "pytorch", form.precision, rows)
+        return self.embedded(form, student)
+
+    def embedded(self, form: StudentForm, student: Student) -> Form:
+        """Run a form in PyTorch over the images and the edge images."""
+        device = self.data.context.device
+        rows, edges = (embed_images(student, images, device=device) for images in (self.images, self.edges))
+        return Form(form.name, "pytorch", form.precision, rows, edges=edges)
 
     def pair(self, reference: Form, candidate: Form, step: Step, precision: str) -> PairParity:
         """Compare two forms under the limits of a step."""
         limits = limits_of(step, precision, self.data.recipe.gates)
-        return compare_pair(reference, candidate, limits, self.found.vocabulary)
+        return compare_pair(reference, candidate, limits, self.found.vocabulary, self.edges.paths)
 
 
 def add(
@@ -216,9 +224,14 @@ def scores_of(embeddings: np.ndarray, vocabulary: Vocabulary, teacher: np.ndarra
 
 
 def run_engine(
-    of: StudentForm, kind: str, file: Path, images: ImageSet, student: Student, batches: Sequence[int]
+    of: StudentForm,
+    kind: str,
+    file: Path,
+    sets: tuple[ImageSet, ImageSet],
+    student: Student,
+    batches: Sequence[int],
 ) -> tuple[Form, list[GateResult]]:
-    """Run a form in an engine over the images, and some of them alone and in batches.
+    """Run a form in an engine over the images and the edge images, and some alone and in batches.
 
     Returns:
         The form, without embeddings where the engine cannot run here, and the gates of the engine itself.
@@ -229,10 +242,10 @@ def run_engine(
         return Form(of.name, kind, of.precision, reason=f"{NOT_RUN_HERE}: {reason}"), []
     session = engine.open(file)
     try:
-        rows = run_session(session, images, student, f"{kind} {of.key}")
-        first = next(eval_batches(images, student.preprocess, batch_size=max(batches) + 1))
+        rows, edges = (run_session(session, images, student, f"{kind} {of.key}") for images in sets)
+        first = next(eval_batches(sets[0], student.preprocess, batch_size=max(batches) + 1))
         gate = batch_gate(session, first["image"].numpy(), batches)
-        return Form(of.name, kind, of.precision, rows), [gate]
+        return Form(of.name, kind, of.precision, rows, edges=edges), [gate]
     finally:
         session.close()
 

@@ -9,14 +9,18 @@ from edgeproof_deploy.gates import GateResult, Limits, Step, at_least, at_most, 
 def test_limits_of__defaults_of_each_pair() -> None:
     none = GatesConfig()
     assert limits_of("distil", "fp32", none) == Limits()
-    assert limits_of("export", "fp32", none) == Limits(cosine=0.99999, agreement=1.0, zero_shot_drop=0.0)
-    assert limits_of("engine", "fp32", none) == Limits(mean_abs=1e-4, agreement=0.999)
+    assert limits_of("export", "fp32", none) == Limits(
+        cosine=0.99999, agreement=1.0, zero_shot_drop=0.0, edge_cosine=0.9999
+    )
+    assert limits_of("engine", "fp32", none) == Limits(mean_abs=1e-4, agreement=0.999, edge_cosine=0.9999)
 
 
 def test_limits_of__the_recipe_wins() -> None:
     gates = GatesConfig(cosine=0.9, agreement=0.8, zero_shot_drop=0.02)
-    assert limits_of("export", "fp32", gates) == Limits(cosine=0.9, agreement=0.8, zero_shot_drop=0.02)
-    own = Limits(cosine=0.9, mean_abs=1e-4, agreement=0.8, zero_shot_drop=0.02)
+    assert limits_of("export", "fp32", gates) == Limits(
+        cosine=0.9, agreement=0.8, zero_shot_drop=0.02, edge_cosine=0.9
+    )
+    own = Limits(cosine=0.9, mean_abs=1e-4, agreement=0.8, zero_shot_drop=0.02, edge_cosine=0.9)
     assert limits_of("engine", "fp32", gates) == own
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -161,3 +162,32 @@ def test_limits__a_looser_recipe_lets_a_worse_form_pass(eager: Form, shipped: Fo
     form = Form("student", "onnxruntime", embeddings=noisy)
     assert gate_failures([compare_pair(eager, form, EXPORT)])
     assert not gate_failures([compare_pair(eager, form, Limits(cosine=0.9))])
+
+
+def test_compare_pair__edge_images_have_gates_of_their_own(eager: Form, shipped: Form) -> None:
+    names = ("black.png", "exif.jpg", "tiny.png")
+    edges = rows_of(eager)[:3]
+    whole, same = replace(eager, edges=edges), replace(shipped, edges=edges * 2)
+    pair = compare_pair(whole, same, EXPORT, None, names)
+    statuses = {gate.name: gate.status for gate in pair.gates}
+    assert (statuses["edge_finite"], statuses["edge_cosine"]) == ("pass", "pass")
+    assert [edge["image"] for edge in pair.to_dict()["edges"]] == list(names)
+    wrong = edges.copy()
+    wrong[0], wrong[2, 1] = -edges[0], np.inf
+    pair = compare_pair(whole, replace(shipped, edges=wrong), EXPORT, None, names)
+    assert gate_failures([pair]) == [
+        "onnxruntime fp32: edge_finite is 1, must be at most 0",
+        "onnxruntime fp32: edge_cosine is -1, must be at least 0.9999",
+    ]
+    assert pair.edges[2] == {"image": "tiny.png", "cosine": None, "max_abs": None}
+    json.dumps(pair.to_dict(), allow_nan=False)
+
+
+def test_compare_pair__int8_promises_nothing_for_edge_images_but_numbers(eager: Form, shipped: Form) -> None:
+    limits = limits_of("shipped", "int8", GatesConfig())
+    far = replace(shipped, edges=-rows_of(eager)[:1])
+    pair = compare_pair(replace(eager, edges=rows_of(eager)[:1]), far, limits, None, ("black.png",))
+    names = [gate.name for gate in pair.gates]
+    assert "edge_finite" in names
+    assert "edge_cosine" not in names
+    assert pair.edges[0]["cosine"] == pytest.approx(-1)

@@ -21,8 +21,9 @@ PREPROCESS = Preprocess(32, 36, mean=(0.48, 0.45, 0.40), std=(0.22, 0.22, 0.22))
 def test_preprocessing_parity__evaluation_and_device_agree_to_the_bit(
     photos: list[Path], tmp_path: Path
 ) -> None:
+    edges = write_edge_images(tmp_path)
     read_back = Preprocess.from_dict(PREPROCESS.to_dict())
-    found = preprocessing_parity(photos, through_loader(PREPROCESS), through_runtime(read_back), tmp_path)
+    found = preprocessing_parity(photos, through_loader(PREPROCESS), through_runtime(read_back), edges)
     assert (found.max_abs, found.differing, found.worst, found.gate.status) == (0, 0, None, "pass")
     assert found.n == len(photos) + 12
     assert {"black", "white", "noise", "grey", "tiny", "huge", "strip", "exif"} < set(found.edges)
@@ -39,7 +40,8 @@ def test_preprocessing_parity__evaluation_and_device_agree_to_the_bit(
 def test_preprocessing_parity__any_other_setting_is_found(
     photos: list[Path], tmp_path: Path, other: Preprocess
 ) -> None:
-    found = preprocessing_parity(photos[:3], through_loader(PREPROCESS), through_runtime(other), tmp_path)
+    edges = write_edge_images(tmp_path)
+    found = preprocessing_parity(photos[:3], through_loader(PREPROCESS), through_runtime(other), edges)
     assert found.gate.status == "fail"
     assert found.differing > 0.05
     assert found.worst is not None
@@ -50,9 +52,10 @@ def test_preprocessing_parity__another_decoder_is_found_by_the_edge_images(tmp_p
     def careless(file: Path) -> np.ndarray:
         return PREPROCESS(Image.open(file).convert("RGB"))
 
-    found = preprocessing_parity([], careless, through_runtime(PREPROCESS), tmp_path)
+    edges = write_edge_images(tmp_path)
+    found = preprocessing_parity([], careless, through_runtime(PREPROCESS), edges)
     assert found.gate.status == "fail"
-    limited = preprocessing_parity([], careless, through_runtime(PREPROCESS), tmp_path, limit=100.0)
+    limited = preprocessing_parity([], careless, through_runtime(PREPROCESS), edges, limit=100.0)
     assert limited.gate.status == "pass"
 
 
