@@ -207,7 +207,7 @@ def interleave(
     rounds: int = ROUNDS,
     fewest: int = ENOUGH_SAMPLES,
     clock: Clock = time.perf_counter,
-    meter: EnergyMeter | None = None,
+    meters: Mapping[str, EnergyMeter] | None = None,
 ) -> dict[str, Latency]:
     """Measure several calls in alternating rounds (A B A B ...), so that a drift of the machine meets all.
 
@@ -218,7 +218,7 @@ def interleave(
         rounds: how often to go round.
         fewest: how many samples of each to wait for, at most `LONGEST` times as long.
         clock: seconds, monotonic.
-        meter: what to read the energy from, before and after each turn.
+        meters: what to read the energy of a call from, before and after each of its turns, by name.
     """
     began = clock()
     settled = {name: warm_up(call, warmup_seconds, clock) for name, call in calls.items()}
@@ -228,6 +228,7 @@ def interleave(
     gc.collect()
     for _ in range(rounds):
         for name, call in calls.items():
+            meter = (meters or {}).get(name)
             before = meter.joules() if meter else 0.0
             traces[name].append(sample(call, seconds / rounds, clock, ceil(fewest / rounds)))
             joules[name] += meter.joules() - before if meter else 0.0
@@ -240,7 +241,7 @@ def interleave(
             warmup_seconds=warmed / len(calls),
             stable=settled[name],
             rounds=tuple(median(np.array(part)) for part in parts),
-            joules=joules[name] if meter else None,
+            joules=joules[name] if name in (meters or {}) else None,
         )
     return found
 

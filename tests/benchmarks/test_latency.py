@@ -107,7 +107,8 @@ def test_interleave__energy_of_each_call_alone():
             return 5.0 * clock.now
 
     calls = {"a": clock.call(repeat(0.1)), "b": clock.call(repeat(0.3))}
-    found = interleave(calls, seconds=3.0, warmup_seconds=0.5, rounds=3, clock=clock, meter=Meter())
+    meters = dict.fromkeys(calls, Meter())
+    found = interleave(calls, seconds=3.0, warmup_seconds=0.5, rounds=3, clock=clock, meters=meters)
     assert found["a"].millijoules == pytest.approx(500)
     assert found["b"].millijoules == pytest.approx(1500)
     assert "millijoules" not in measure(calls["a"], seconds=1.0, warmup_seconds=0.5, clock=clock).to_dict()
