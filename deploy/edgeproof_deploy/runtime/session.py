@@ -1,8 +1,7 @@
-"""Running a model: the interface that every engine has, ONNX Runtime, and the choice by an engine's name."""
+"""Running a model of a bundle: the choice by an engine's name, and ONNX Runtime."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,10 @@ import numpy as np
 
 from edgeproof_deploy.runtime.bundle import Bundle
 from edgeproof_deploy.runtime.errors import BundleError, UnavailableError
+from edgeproof_deploy.runtime.model_interface import Session, check_tensors
 from edgeproof_deploy.runtime.onnx_providers import PROVIDERS, providers_of
+
+__all__ = ["DEVICES", "ENGINES", "MODEL_FILE", "OnnxSession", "Session", "import_onnxruntime", "open_engine"]
 
 DEVICES = {"onnxruntime": "cpu", "onnxruntime_cuda": "cuda", "onnxruntime_tensorrt": "tensorrt"}
 """Engine of ONNX Runtime -> the device that it is asked to run on."""
@@ -20,34 +22,7 @@ ENGINES = tuple(DEVICES)
 """The engines that can run a model of a bundle."""
 
 MODEL_FILE = "model.onnx"
-INPUTS = ("image", "views")
-OUTPUTS = ("embedding", "logits", "tokens")
 FATAL_ONLY = 4
-Shapes = Mapping[str, tuple[Any, ...]]
-
-
-class Session(ABC):
-    """A loaded model.
-
-    Attributes:
-        providers: what really runs it, the first one before the others.
-        inputs: shape of each input by name; the axis of the batch is a name or -1.
-        outputs: shape of each output by name.
-        model: name of the file that runs.
-    """
-
-    providers: tuple[str, ...]
-    inputs: Shapes
-    outputs: Shapes
-    model: str = ""
-
-    @abstractmethod
-    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return the outputs by name. Inputs: `image` float32 (B, 3, H, W), normalised."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Free the model."""
 
 
 class OnnxSession(Session):
@@ -159,29 +134,6 @@ def chosen_model(bundle: Bundle, model: str | None) -> str:
         models = [file for file in sorted(bundle.listed) if file.endswith(".onnx")]
         raise BundleError(name, f"is not in the manifest, whose models are {', '.join(models) or 'none'}")
     return name
-
-
-def check_tensors(inputs: Shapes, outputs: Shapes, model: str) -> None:
-    """Refuse a model whose inputs or outputs have other names or another layout than ours.
-
-    Raises:
-        BundleError: says what was found and what is expected.
-    """
-    if len(inputs) != 1 or next(iter(inputs)) not in INPUTS:
-        raise BundleError(model, f"has the inputs {', '.join(inputs)}; expected one of {', '.join(INPUTS)}")
-    if not set(outputs) & set(OUTPUTS):
-        raise BundleError(model, f"has the outputs {', '.join(outputs)}; expected {' or '.join(OUTPUTS)}")
-    name, shape = next(iter(inputs.items()))
-    axes = 4 + INPUTS.index(name)
-    if len(shape) != axes or shape[-3] != 3:
-        wanted = ("batch", "views", 3, "height", "width") if axes == 5 else ("batch", 3, "height", "width")
-        shown = ", ".join(map(str, shape))
-        last = len(shape) == axes and shape[-1] == 3
-        raise BundleError(
-            model,
-            f"takes '{name}' as ({shown}){', channels last' if last else ''};"
-            f" expected ({', '.join(map(str, wanted))})",
-        )
 
 
 def import_onnxruntime() -> Any:
