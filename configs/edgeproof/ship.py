@@ -177,7 +177,7 @@ def run_stages(
         if done:
             say(f"{stage.name:<{width}}  up to date")
             continue
-        if stage.name == "bundle":
+        if stage.name == "bundle" and nothing_to_ship(shipment.run, strict):
             raise_gates(shipment.run, strict)
         if context is None:
             chosen = choose_device(device)
@@ -319,6 +319,21 @@ def say_end(shipment: Shipment, until: str | None, ran: int) -> None:
     if not ran:
         say("nothing to do: every stage is up to date")
     sys.stdout.flush()
+
+
+def nothing_to_ship(run: RunDir, strict: bool) -> bool:
+    """Whether a failed gate leaves no form to pack; under `strict` one that was not measured does, too.
+
+    Where a compressed form failed and another one is to be shipped, that one is packed, and the failure is
+    raised after it.
+    """
+    unmeasured = any(
+        record.metrics.get("gates_not_measured")
+        for stage in ("verify", "bench")
+        if (record := run.record(stage)) is not None
+    )
+    result = run.path / "result.json"
+    return (strict and unmeasured) or not result.exists() or read_json(result).get("shipped") is None
 
 
 def raise_gates(run: RunDir, strict: bool) -> None:

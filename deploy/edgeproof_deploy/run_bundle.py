@@ -9,26 +9,33 @@ from edgeproof_configs.files import digest_of, read_json
 from edgeproof_configs.run import environment
 from edgeproof_configs.stage import StageContext
 from edgeproof_deploy.bundle import BundleParts, write_bundle
-from edgeproof_deploy.forms import forms_of
+from edgeproof_deploy.forms import StudentForm, forms_of
 from edgeproof_deploy.runtime.predictor import MODEL_FILE
 from edgeproof_deploy.runtime.preprocess import Preprocess
 from edgeproof_train.student import CARD_FILE
 
 
 def bundle_of_run(context: StageContext) -> list[Path]:
-    """Write the bundle of a run whose other stages have finished, and return its files."""
+    """Write the bundle of a run whose other stages have finished, and return its files.
+
+    What failed a gate of accuracy or parity is left out, and the manifest says so.
+    """
     run = context.run
     card = read_json(run.stage("train") / CARD_FILE)
     built = run.record("build")
+    unfit = left_out(context)
+    exported = sorted(context.metrics("export")["files"])
     parts = BundleParts(
         name=context.recipe.name,
-        models=[run.stage("export") / name for name in sorted(context.metrics("export")["files"])],
+        models=[run.stage("export") / name for name in exported if name not in unfit],
         head=run.stage("head"),
         preprocess=Preprocess.from_dict(card["edgeproof"]["preprocess"]),
         parity=run.stage("verify") / "parity.json",
         report=run.stage("report") / "report.html",
-        engines=[run.stage("build") / name for name in built.outputs] if built else [],
-        facts=facts_of(context, card),
+        engines=[
+            run.stage("build") / name for name in (built.outputs if built else ()) if stem(name) not in unfit
+        ],
+        facts={**facts_of(context, card), "left_out": unfit},
     )
     return write_bundle(run.stage("bundle"), parts)
 
@@ -56,6 +63,50 @@ def facts_of(context: StageContext, card: dict[str, Any]) -> dict[str, Any]:
         },
         "environment": environment(),
     }
+
+
+def left_out(context: StageContext) -> dict[str, str]:
+    """Return the ONNX files and the plans, without suffix, that are not shipped, with the gates that failed.
+
+    An ONNX file that several engines read goes along as long as one of them passed; the student as trained
+    always does, for the others are compared with it.
+    """
+    found: dict[str, str] = {}
+    sound = {MODEL_FILE}
+    for form in forms_of(context.recipe, context.run):
+        for engine in context.recipe.deploy.engines:
+            failed = failed_gates(context, form, engine)
+            words = f"{', '.join(failed)} failed" if failed else ""
+            if words:
+                found.setdefault(form.onnx_name(engine), words)
+                found[stem(plan_of(context, form, engine))] = words
+            else:
+                sound.add(form.onnx_name(engine))
+    return {name: words for name, words in found.items() if name and name not in sound}
+
+
+def failed_gates(context: StageContext, form: StudentForm, engine: str) -> list[str]:
+    """Return the gates that a form failed in an engine, or in PyTorch before it was exported."""
+    failed = [
+        gate["name"]
+        for row in context.metrics("verify")["rows"]
+        if (row["form"], row["precision"]) == (form.name, form.precision)
+        and row["engine"] in ("pytorch", engine)
+        for gate in row["gates"]
+        if gate["status"] == "fail"
+    ]
+    return list(dict.fromkeys(failed))
+
+
+def plan_of(context: StageContext, form: StudentForm, engine: str) -> str:
+    """Return the name of a form's plan; empty where the engine runs the ONNX file."""
+    built = context.metrics("build")["engines"].get(f"{form.key}/{engine}", {})
+    return built.get("file") or ""
+
+
+def stem(name: str) -> str:
+    """Return a plan's name without suffix, which its sidecar shares."""
+    return PurePath(name).with_suffix("").name if name else ""
 
 
 def recommended(context: StageContext, shipped: dict[str, str] | None) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,11 @@ from edgeproof_configs.loader import load_recipe
 from edgeproof_configs.run import RunDir
 from edgeproof_configs.stage import StageContext
 from edgeproof_deploy.bundle import BundleParts, verify_bundle
-from edgeproof_deploy.run_bundle import bundle_of_run, without_folders
+from edgeproof_deploy.run_bundle import bundle_of_run, left_out, without_folders
 from edgeproof_deploy.runtime.predictor import Predictor
 from edgeproof_train.student import Student
 
+ENGINES = ("onnxruntime", "tensorrt_rtx")
 RECIPE = """
 name: tiny
 data: {kind: image_folder}
@@ -45,7 +47,9 @@ def context(student: Student, parts: BundleParts, tmp_path: Path) -> StageContex
     run.stage("report").mkdir()
     (run.stage("report") / "report.html").write_text("<html></html>")
     write_json(run.path / "result.json", {"sentence": "Ship it: 91 %."})
-    run.finish("build", "digest", plans, 1.0, {})
+    engines = {"fp32/tensorrt_rtx": {"file": plans[0].name}}
+    run.finish("build", "digest", plans, 1.0, {"engines": engines})
+    run.finish("verify", "digest", [], 1.0, {"rows": []})
     run.finish("export", "digest", [], 1.0, {"files": {"model.onnx": {}}})
     teacher = {"kind": "stored", "folder": "/somebody/at/home/clip"}
     run.stage("embed").mkdir()
@@ -72,6 +76,55 @@ def test_bundle_of_run__predicts_and_says_where_it_came_from(
     assert manifest["recipe"]["data"]["root"] == "photos"
     assert manifest["environment"]["versions"]["torch"]
     assert {"engines/tensorrt_rtx-fp32-sm86.engine", "report.html"} < set(manifest["files"])
+
+
+COMPRESSED = """
+compress: {quantization: {method: ptq}}
+"""
+
+
+def row(engine: str, precision: str, *failed: str) -> dict[str, object]:
+    gates = [{"name": name, "status": "fail"} for name in failed] + [{"name": "agreement", "status": "pass"}]
+    return {"form": "student", "engine": engine, "precision": precision, "gates": gates}
+
+
+@pytest.mark.parametrize(
+    ("failed", "unfit"),
+    [
+        ([], set()),
+        (["onnxruntime"], {"model.int8.onnx"}),
+        (["tensorrt_rtx"], {"model.int8.trt.onnx", "tensorrt_rtx-int8-sm86"}),
+        (["pytorch"], {"model.int8.onnx", "model.int8.trt.onnx", "tensorrt_rtx-int8-sm86"}),
+    ],
+)
+def test_left_out__what_failed_and_what_is_made_of_it(
+    context: StageContext, tmp_path: Path, failed: list[str], unfit: set[str]
+) -> None:
+    (tmp_path / "int8.yaml").write_text(RECIPE + COMPRESSED)
+    settings = ["data.root=/home/me/photos", "deploy.engines=[onnxruntime, tensorrt_rtx]"]
+    recipe = load_recipe(str(tmp_path / "int8.yaml"), settings).recipe
+    engines = {"int8/tensorrt_rtx": {"file": "tensorrt_rtx-int8-sm86.engine"}}
+    context.run.finish("build", "digest", [], 1.0, {"engines": engines})
+    rows = [
+        row(engine, "int8", *(["cosine"] if engine in failed else [])) for engine in ("pytorch", *ENGINES)
+    ]
+    rows += [row(engine, "fp32", "cosine") for engine in ENGINES]
+    context.run.finish("verify", "digest", [], 1.0, {"rows": rows})
+    found = left_out(replace(context, recipe=recipe))
+    assert {name for name in found if "int8" in name} == unfit
+    assert set(found.values()) <= {"cosine failed"}
+    assert "model.onnx" not in found
+
+
+def test_bundle_of_run__says_what_was_left_out(context: StageContext) -> None:
+    context.run.finish("verify", "digest", [], 1.0, {"rows": [row("tensorrt_rtx", "fp32", "mean_abs")]})
+    settings = ["data.root=/home/me/photos", "deploy.engines=[onnxruntime, tensorrt_rtx]"]
+    (context.run.path.parent / "both.yaml").write_text(RECIPE)
+    recipe = load_recipe(str(context.run.path.parent / "both.yaml"), settings).recipe
+    bundle_of_run(replace(context, recipe=recipe))
+    manifest = json.loads((context.run.stage("bundle") / "manifest.json").read_text())
+    assert manifest["left_out"] == {"tensorrt_rtx-fp32-sm86": "mean_abs failed"}
+    assert not [name for name in manifest["files"] if name.startswith("engines/")]
 
 
 def test_without_folders__keeps_names_and_relative_paths() -> None:
