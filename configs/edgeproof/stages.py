@@ -166,14 +166,19 @@ def inputs_digest(stage: Stage, plain: Plain, run: RunDir, files: FileTable, dat
 
 
 def named_files(settings: Any, root: Path | None) -> list[Path]:
-    """Return the files that a part of a recipe names: absolute, or relative to `root` or the work folder."""
+    """Return the files that a part of a recipe names: absolute, or relative to `root` or the work folder.
+
+    Of a run it is what its student was trained to: the rest changes whenever the run is looked at.
+    """
     found: set[Path] = set()
     for text in strings_in(settings):
         for place in (Path(text), root / text if root else None):
             if place is not None and place.is_file():
                 found.add(place)
             elif place is not None and "/" in text and place.is_dir():
-                found.update(file for file in place.rglob("*") if file.is_file())
+                is_run = (place / "recipe.resolved.yaml").exists()
+                inside = (place / "train").glob("*.*") if is_run else place.rglob("*")
+                found.update(file for file in inside if file.is_file())
     return sorted(found)
 
 

@@ -52,3 +52,22 @@ def test_inputs_digest__embed_sees_losses_of_compression_and_train_does_not(tmp_
         stage = next(stage for stage in CHAIN if stage.name == name)
         found = [inputs_digest(stage, plain(compress), run, files, "") for compress in (BOTH, other)]
         assert (found[0] != found[1]) == changes
+
+
+def test_inputs_digest__of_a_run_that_is_the_teacher_only_its_student_counts(tmp_path: Path) -> None:
+    teacher, files = tmp_path / "runs" / "teacher", FileTable(tmp_path / "files.tsv")
+    embed = next(stage for stage in CHAIN if stage.name == "embed")
+    recipe = plain(None) | {"teacher": {"kind": "run", "path": str(teacher)}}
+    (teacher / "train").mkdir(parents=True)
+    (teacher / "recipe.resolved.yaml").write_text("name: teacher")
+    (teacher / "train" / "model.safetensors").write_bytes(b"0")
+
+    def digest() -> str:
+        return inputs_digest(embed, recipe, RunDir(tmp_path / "run"), files, "")
+
+    before = digest()
+    for name in (".lock", "files.tsv", "environment.json"):
+        (teacher / name).write_text("looked at again")
+    assert digest() == before
+    (teacher / "train" / "model.safetensors").write_bytes(b"other")
+    assert digest() != before
