@@ -2,19 +2,24 @@
 
 The figure is the high-water mark of the resident set after some runs, less the mark after the imports: what
 loading and running the model adds. On Linux it is `VmHWM` of /proc, which a new program starts afresh; on
-other systems it is `getrusage`.
+other systems it is `getrusage`. What the process then holds on a GPU is asked of NVML, where that answers; on
+a Jetson both are parts of one memory.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from edgeproof_benchmarks.machine.nvidia import load_nvml
 from edgeproof_configs.errors import EdgeproofError
 
 RUNS = 5
@@ -30,25 +35,62 @@ def high_water_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def peak_memory(model: Path, shape: Sequence[int], threads: int | None = None, runs: int = RUNS) -> int:
-    """Return the bytes that loading an ONNX file and running it takes in ONNX Runtime, at their peak.
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that a model takes: of the host, at their peak, and of the GPU; None where that was not told."""
+
+    host_bytes: int
+    gpu_bytes: int | None = None
+
+    def figures(self) -> dict[str, int]:
+        """Return the keys of a row of `result.json`."""
+        gpu = {} if self.gpu_bytes is None else {"gpu_memory_bytes": self.gpu_bytes}
+        return {"memory_bytes": self.host_bytes, **gpu}
+
+
+def peak_memory(
+    model: Path,
+    shape: Sequence[int],
+    threads: int | None = None,
+    runs: int = RUNS,
+    engine: str = "onnxruntime",
+) -> Memory:
+    """Return what loading a model and running it takes.
 
     Args:
-        model: the file.
+        model: the file that the engine opens.
         shape: of the input `image`, (B, 3, H, W).
-        threads: as for the session; None leaves the choice to ONNX Runtime.
+        threads: as for the session; None leaves the choice to the engine.
         runs: how often to run it.
+        engine: what runs it.
 
     Raises:
         EdgeproofError: the process that measures failed.
     """
     command = [sys.executable, "-m", "edgeproof_benchmarks.memory", str(model), "--runs", str(runs)]
-    command += ["--shape", *map(str, shape), *(["--threads", str(threads)] if threads else [])]
+    command += ["--shape", *map(str, shape), "--engine", engine]
+    command += ["--threads", str(threads)] if threads else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise EdgeproofError(f"peak memory could not be measured: {last}", where=model)
-    return json.loads(done.stdout)["added_bytes"]
+    told = json.loads(done.stdout)
+    return Memory(told["added_bytes"], told["gpu_bytes"])
+
+
+def gpu_bytes(nvml: Any, process: int) -> int | None:
+    """Return what a process holds on all GPUs, or None where NVML does not tell (as inside a container)."""
+    if isinstance(nvml, str):
+        return None
+    found = []
+    for index in range(nvml.nvmlDeviceGetCount()):
+        try:
+            running = nvml.nvmlDeviceGetComputeRunningProcesses(nvml.nvmlDeviceGetHandleByIndex(index))
+        except nvml.NVMLError:
+            continue
+        found += [one.usedGpuMemory for one in running if one.pid == process]
+    known = [value for value in found if value is not None]
+    return sum(known) if known else None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -58,20 +100,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--shape", type=int, nargs=4, required=True, metavar=("B", "C", "H", "W"))
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--engine", default="onnxruntime")
     options = parser.parse_args(arguments)
 
     import numpy as np
 
-    from edgeproof_deploy.runtime.session import OnnxSession, import_onnxruntime
+    from edgeproof_deploy.engine import make_engine
 
-    import_onnxruntime()
+    # Asking whether it is available imports ONNX Runtime, which is no part of the model. The libraries of
+    # other engines are loaded with their first model, and counted with it.
+    engine = make_engine(options.engine)
     image = np.zeros(options.shape, dtype=np.float32)
     before = high_water_bytes()
-    session = OnnxSession(options.model, threads=options.threads)
+    try:
+        session = engine.open(options.model, options.threads)
+    except EdgeproofError as error:
+        sys.exit(error.what)
     for _ in range(options.runs):
         session.run({"image": image})
     after = high_water_bytes()
-    print(json.dumps({"before_bytes": before, "after_bytes": after, "added_bytes": after - before}))
+    told = {"before_bytes": before, "after_bytes": after, "added_bytes": after - before}
+    print(json.dumps(told | {"gpu_bytes": gpu_bytes(load_nvml(), os.getpid())}))
 
 
 if __name__ == "__main__":

@@ -1,34 +1,32 @@
-"""Where the time of one image goes: decode, preprocess, compute, head; and what the result says of it."""
+"""Where the time of one image goes: decode, preprocess, copy in, compute, copy out, head.
+
+The copies are those that the session tells of (`Session.phases`); where it tells of none, as on a CPU, there
+are none, and `compute` is all of `run`.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle, pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from edgeproof_benchmarks.latency import Clock, Latency, sample, summarise, warm_up
 from edgeproof_deploy.runtime.preprocess import Preprocess, open_image
+from edgeproof_deploy.runtime.session import Session
 
-PHASES = ("decode", "preprocess", "compute", "head")
-
-
-class Runs(Protocol):
-    """A session of any engine."""
-
-    def run(self, inputs: dict[str, np.ndarray], /) -> dict[str, np.ndarray]:
-        """Return the outputs by name."""
-        ...
+PHASES = ("decode", "preprocess", "copy_in", "compute", "copy_out", "head")
+COPIES = ("copy_in", "copy_out")
 
 
 def measure_phases(
     files: Sequence[Path],
     *,
     preprocess: Preprocess,
-    session: Runs,
+    session: Session,
     head: Callable[[np.ndarray], Any],
     seconds: float,
     warmup_seconds: float,
@@ -46,12 +44,12 @@ def measure_phases(
         clock: seconds, monotonic.
 
     Returns:
-        `decode`, `preprocess`, `compute`, `head` and `total`.
+        those of `PHASES` that there are, and `total`, their sum.
     """
     if not files:
         raise ValueError("phases need at least one image file")
     turn = cycle(files)
-    samples: list[tuple[float, ...]] = []
+    samples: list[dict[str, float]] = []
 
     def one_image() -> None:
         times = [clock()]
@@ -63,16 +61,32 @@ def measure_phases(
         times.append(clock())
         head(embedding)
         times.append(clock())
-        samples.append(tuple(1000 * (after - before) for before, after in pairwise(times)))
+        decode, prepare, run, answer = (1000 * (after - before) for before, after in pairwise(times))
+        samples.append(
+            {"decode": decode, "preprocess": prepare, **parts_of(run, session.phases), "head": answer}
+        )
 
     stable = warm_up(one_image, warmup_seconds, clock)
     samples.clear()
     sample(one_image, seconds, clock)
-    table = np.array(samples)
-    columns = {name: table[:, index] for index, name in enumerate(PHASES)} | {"total": table.sum(axis=1)}
+    columns = {
+        name: np.array([one[name] for one in samples])
+        for name in PHASES
+        if all(name in one for one in samples)
+    }
+    columns["total"] = np.sum(list(columns.values()), axis=0)
     return {
         name: summarise(trace, float(trace.sum()) / 1000, stable=stable) for name, trace in columns.items()
     }
+
+
+def parts_of(run_ms: float, told: Mapping[str, float] | None) -> dict[str, float]:
+    """Return the parts of a session's run: its copies as it tells of them, and `compute`, the rest.
+
+    What is started from Python counts as `compute`, so that the parts add up to the whole.
+    """
+    copies = {name: told[name] for name in COPIES if name in told} if told else {}
+    return {**copies, "compute": run_ms - sum(copies.values())}
 
 
 def images_per_second(latency: Latency, batch: int) -> float:
@@ -85,8 +99,14 @@ def form_figures(
 ) -> dict[str, Any]:
     """Return the keys of a row of `result.json` that a benchmark fills.
 
-    Those are `latency_ms` and `images_per_second` by batch, `phases_ms` (p50) and `threads`.
+    Those are `latency_ms`, `images_per_second` and, where it was read, `millijoules` an image by batch,
+    `phases_ms` (p50) and `threads`.
     """
+    energy = {
+        f"batch{batch}": round(latency.millijoules / batch, 4)
+        for batch, latency in batches.items()
+        if latency.millijoules is not None
+    }
     return {
         "latency_ms": {f"batch{batch}": latency.to_dict() for batch, latency in batches.items()},
         "images_per_second": {
@@ -94,4 +114,5 @@ def form_figures(
         },
         "phases_ms": {name: round(phases[name].p50, 4) for name in PHASES if name in phases},
         "threads": threads,
+        **({"millijoules": energy} if energy else {}),
     }

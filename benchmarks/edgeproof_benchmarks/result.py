@@ -38,6 +38,7 @@ def make_result(context: StageContext) -> dict[str, Any]:
         "caveats": list(verdict.caveats),
         "view": context.recipe.teacher.view,
         "environment": read_json(context.run.path / "environment.json") | {"device": context.device},
+        "bench_conditions": measured.get("conditions"),
         "rows": rows,
         "controls": verified["controls"],
         "stages": stage_seconds(context),

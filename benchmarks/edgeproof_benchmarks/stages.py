@@ -12,12 +12,15 @@ import numpy as np
 import torch
 
 from edgeproof_benchmarks.compressed_files import counted_weights, fused_operators
-from edgeproof_benchmarks.latency import Latency, interleave
+from edgeproof_benchmarks.latency import Latency, interleave, ratio
+from edgeproof_benchmarks.machine.conditions import Watch
+from edgeproof_benchmarks.machine.energy import Meter, find_meter, joules_or_reason
 from edgeproof_benchmarks.memory import peak_memory
 from edgeproof_benchmarks.phases import form_figures, measure_phases
 from edgeproof_benchmarks.report import render_report
 from edgeproof_benchmarks.report_data import load_report_data
 from edgeproof_benchmarks.result import make_result
+from edgeproof_benchmarks.streams import sweep
 from edgeproof_configs.files import write_bytes, write_json, write_text
 from edgeproof_configs.registry import component_class
 from edgeproof_configs.run import environment
@@ -34,6 +37,7 @@ from edgeproof_train.teacher import Teacher
 Classify = Callable[[np.ndarray], np.ndarray]
 PHASE_IMAGES = 64
 TEACHER = "teacher//fp32"
+PYTORCH = "student/pytorch/fp32"
 ROUNDS = 9
 """Enough that one disturbed round does not hide a gain (`gains.surely`)."""
 
@@ -49,16 +53,15 @@ def bench_stage(context: StageContext) -> StageOutcome:
     figures: dict[str, dict[str, Any]] = {
         name: {"size_bytes": size_of(file)} for name, (_, file) in files.items()
     }
+    preprocess = student_preprocess(context)
+    teacher = data.teacher if data.teacher.live else None
     with ExitStack() as stack:
-        sessions: dict[str, Session] = {}
-        for name, (kind, file) in files.items():
-            engine = make_engine(kind)
-            if engine.runs_here and is_timed(name):
-                sessions[name] = engine.open(file, recipe.bench.threads)
-                stack.callback(sessions[name].close)
-        preprocess = student_preprocess(context)
-        teacher = data.teacher if data.teacher.live else None
-        latencies = by_form(sessions, teacher, preprocess, images, recipe.deploy.batch, recipe.bench)
+        sessions = opened(files, recipe.bench.threads, stack)
+        watch = Watch(uses_gpu=any(on_gpu(session) for session in sessions.values()))
+        meters, energy = meters_of(sessions, stack)
+        latencies = by_form(
+            sessions, teacher, preprocess, images, recipe.deploy.batch, recipe.bench, meters, watch
+        )
         for name, measured in latencies.items():
             phases: dict[str, Latency] = {}
             session = sessions.get(name)
@@ -66,17 +69,84 @@ def bench_stage(context: StageContext) -> StageOutcome:
                 phases = phases_of(session, preprocess, images, classify, recipe.bench)
             threads = recipe.bench.threads or torch.get_num_threads()
             figures.setdefault(name, {}).update(form_figures(measured, phases, threads))
+            figures[name] |= beside_pytorch(name, latencies)
+        conditions = watch.end(first_batches(latencies), energy)
     write_traces(folder / "traces.npz", latencies)
-    shape = (1, 3, preprocess.image_size, preprocess.image_size)
-    for name, (kind, file) in files.items():
-        if kind == "onnxruntime":
-            figures[name]["memory_bytes"] = peak_memory(file, shape, recipe.bench.threads)
+    for name in sessions:
+        figures[name] |= alone(*files[name], preprocess, images, recipe.bench)
     failures, unmeasured = latency_gate(context, latencies)
-    write_json(folder / "latency.json", {"environment": environment(), "forms": figures})
-    metrics: dict[str, Any] = {"forms": figures, "gate_failures": failures, "gates_not_measured": unmeasured}
+    told = {"environment": environment(), "conditions": conditions, "forms": figures}
+    write_json(folder / "latency.json", told)
+    metrics: dict[str, Any] = {
+        "forms": figures,
+        "conditions": conditions,
+        "gate_failures": failures,
+        "gates_not_measured": unmeasured,
+    }
     if recipe.compress is not None:
         metrics |= {"weights": counted_weights(context), "fused": fused_operators(context)}
     return StageOutcome([folder / "latency.json", folder / "traces.npz"], metrics, said(latencies, failures))
+
+
+def first_batches(latencies: dict[str, dict[int, Latency]]) -> dict[str, Latency]:
+    """Return what decides whether a run is official: each form at the first batch size, in words."""
+    return {
+        f"{shown(name)}, batch {batch}": latency
+        for name, measured in latencies.items()
+        for batch, latency in list(measured.items())[:1]
+    }
+
+
+def opened(files: dict[str, tuple[str, Path]], threads: int | None, stack: ExitStack) -> dict[str, Session]:
+    """Return a session for each form that runs here and whose time means anything."""
+    sessions: dict[str, Session] = {}
+    for name, (kind, file) in files.items():
+        engine = make_engine(kind)
+        if engine.runs_here and is_timed(name):
+            sessions[name] = engine.open(file, threads)
+            stack.callback(sessions[name].close)
+    return sessions
+
+
+def on_gpu(session: Session) -> bool:
+    """Whether a session runs on a GPU, by what it says of itself."""
+    return any(word in session.providers[0].lower() for word in ("cuda", "tensorrt", "gpu"))
+
+
+def meters_of(sessions: dict[str, Session], stack: ExitStack) -> tuple[dict[str, Meter], str]:
+    """Return what to read the energy of each form from, and that in words, or why it is not read."""
+    found: dict[bool, Meter | str] = {}
+    for gpu in sorted({on_gpu(session) for session in sessions.values()}):
+        found[gpu] = meter = find_meter(gpu)
+        if not isinstance(meter, str):
+            stack.callback(meter.close)
+    meters = {name: found[on_gpu(session)] for name, session in sessions.items()}
+    words = "; ".join(dict.fromkeys(joules_or_reason(meter) for meter in found.values()))
+    return {name: meter for name, meter in meters.items() if not isinstance(meter, str)}, words
+
+
+def beside_pytorch(name: str, latencies: dict[str, dict[int, Latency]]) -> dict[str, Any]:
+    """Return how many times longer the student in PyTorch takes, by batch, as `pytorch_over_this`."""
+    base = latencies.get(PYTORCH)
+    if base is None or name == PYTORCH:
+        return {}
+    ratios = {f"batch{size}": ratio(base[size], found).to_dict() for size, found in latencies[name].items()}
+    return {"pytorch_over_this": ratios}
+
+
+def alone(
+    kind: str, file: Path, preprocess: Preprocess, images: ImageSet, bench: BenchConfig
+) -> dict[str, Any]:
+    """Return what is measured of a form while no other is loaded: several streams, and peak memory."""
+    engine = make_engine(kind)
+    if engine.source != "onnx":
+        return {}
+    inputs = {"image": input_batch(images, preprocess, 1)}
+    streams = sweep(
+        lambda: engine.open(file, bench.threads), inputs, bench.streams, seconds=bench.seconds / 4
+    )
+    memory = peak_memory(file, inputs["image"].shape, bench.threads, engine=kind)
+    return {"streams": {str(count): found.to_dict() for count, found in streams.items()}, **memory.figures()}
 
 
 def files_of(context: StageContext) -> dict[str, tuple[str, Path]]:
@@ -118,6 +188,8 @@ def by_form(
     images: ImageSet,
     batches: tuple[int, ...],
     bench: BenchConfig,
+    meters: dict[str, Meter],
+    watch: Watch,
 ) -> dict[str, dict[int, Latency]]:
     """Return the latencies by form and batch size; the forms take turns at each batch size."""
     found: dict[str, dict[int, Latency]] = {}
@@ -130,8 +202,13 @@ def by_form(
             pixels = torch.from_numpy(input_batch(images, teacher.preprocess, batch)).to(teacher.device)
             calls[TEACHER] = lambda pixels=pixels, teacher=teacher: teacher.encode_image(pixels).cpu()
         measured = interleave(
-            calls, seconds=bench.seconds, warmup_seconds=bench.warmup_seconds, rounds=ROUNDS
+            calls,
+            seconds=bench.seconds,
+            warmup_seconds=bench.warmup_seconds,
+            rounds=ROUNDS,
+            meters=meters,
         )
+        watch.look()
         for name, latency in measured.items():
             found.setdefault(name, {})[batch] = latency
     return found
@@ -184,10 +261,12 @@ def latency_gate(
         return [], []
     form = f"{gate.engine}, batch {gate.batch}"
     of_engine = [found for name, found in latencies.items() if name.split("/")[1] == gate.engine]
-    measured = [found[gate.batch].p90 for found in of_engine if gate.batch in found]
-    known = [p90 for p90 in measured if p90 is not None]
+    measured = [found[gate.batch] for found in of_engine if gate.batch in found]
+    known = [latency.p90 for latency in measured if latency.p90 is not None]
     if not known:
-        return [], [f"{form}: p90 was not measured"]
+        most = max((latency.n for latency in measured), default=0)
+        few = f": {most} samples are too few, set bench.seconds higher" if most else ""
+        return [], [f"{form}: p90 was not measured{few}"]
     if min(known) > gate.max:
         return [f"{form}: p90 is {min(known):.2f} ms, must be at most {gate.max:g} ms"], []
     return [], []

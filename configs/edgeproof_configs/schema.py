@@ -199,11 +199,15 @@ class DeployConfig(Config):
 
 
 class BenchConfig(Config):
-    """How latency is measured: `seconds` per engine and batch size, after `warmup_seconds`."""
+    """How latency is measured: `seconds` per engine and batch size, after `warmup_seconds`.
+
+    Each number of `streams` is measured for a quarter of `seconds`, with an engine that reads ONNX.
+    """
 
     seconds: PositiveFloat = 2.0
     warmup_seconds: PositiveFloat = 0.5
     threads: PositiveInt | None = None
+    streams: tuple[PositiveInt, ...] = (1, 2)
 
 
 class LatencyGate(Config):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 
@@ -15,6 +16,7 @@ class FakeNvml:
 
     def __init__(self, missing: tuple[str, ...] = (), count: int = 1):
         self.missing, self.count = missing, count
+        self.nvmlDeviceGetComputeRunningProcesses: Callable[[int], list[Any]] = lambda handle: []
         self.sm_clock, self.mask, self.energy_mj = 1980, 0, 10_000
 
     def __getattribute__(self, name: str) -> Any:
