@@ -110,7 +110,12 @@ def fusion_summary(model: Path | bytes, threads: int | None = None) -> FusionSum
         model: a file, or the bytes of one.
         threads: within one operator; None leaves the choice to ONNX Runtime.
     """
-    graph = OnnxGraph(optimised(model, threads))
+    return summary_of(optimised(model, threads))
+
+
+def summary_of(run: onnx.ModelProto) -> FusionSummary:
+    """Return the same of a graph that `optimised` gave."""
+    graph = OnnxGraph(run)
     counts = Counter(node.op_type for node in graph.nodes)
     integer = {kind: sum(counts[name] for name in names) for kind, names in INTEGER.items()}
     floating = {

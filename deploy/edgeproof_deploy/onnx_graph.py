@@ -32,9 +32,9 @@ class OnnxGraph:
             for name in dict.fromkeys(node.input):
                 self._consumers[name].append(node)
         self._initializers = {tensor.name: tensor for tensor in graph.initializer}
-        self._shapes = {
-            value.name: _shape_of(value) for value in (*graph.value_info, *graph.input, *graph.output)
-        }
+        values = (*graph.value_info, *graph.input, *graph.output)
+        self._shapes = {value.name: _shape_of(value) for value in values}
+        self._kinds = {value.name: value.type.tensor_type.elem_type for value in values}
 
     def producer(self, name: str) -> onnx.NodeProto | None:
         """Return the node that makes a tensor; None for an input or a stored one."""
@@ -69,6 +69,10 @@ class OnnxGraph:
         if name in self._initializers:
             return tuple(self._initializers[name].dims)
         return self._shapes.get(name)
+
+    def kinds(self) -> dict[str, int]:
+        """Return the element types of all tensors whose type the file says, by name."""
+        return {**self._kinds, **{name: tensor.data_type for name, tensor in self._initializers.items()}}
 
     def of_type(self, *kinds: str) -> Iterator[onnx.NodeProto]:
         """Yield the nodes of these operators."""

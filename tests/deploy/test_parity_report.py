@@ -1,38 +1,58 @@
 from __future__ import annotations
 
 import json
+import random
+from collections.abc import Callable
 from pathlib import Path
-from xml.etree import ElementTree
+from typing import Any
 
 import numpy as np
 import pytest
 
+from edgeproof_configs.errors import EdgeproofError
+from edgeproof_deploy.claims import Claim
+from edgeproof_deploy.decisions import Vocabulary
 from edgeproof_deploy.gates import Limits, at_most
 from edgeproof_deploy.parity import Form, PairParity, compare_pair
-from edgeproof_deploy.parity_report import github_summary, write_github, write_junit, write_parity
+from edgeproof_deploy.parity_report import Parity, parity_of, parse_parity, read_parity, write_parity
 from edgeproof_deploy.preprocessing_parity import PreprocessingParity
 
 ROWS = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
-EAGER = Form("student", "pytorch", embeddings=ROWS)
+EAGER = Form("student", "pytorch", embeddings=ROWS, edges=ROWS[:1])
 PREPROCESSING = PreprocessingParity(7, ("black",), 0.0, 0.0, None, at_most("preprocessing", 0.0, 0.0))
+WORDS = Vocabulary(("a", "b"), ROWS[:2], np.array([0, 1, 0, 1, -1]), tuple("vwxyz"))
+CLAIM = Claim("onnxruntime int8", "int8", "refuted", "3 of 20 layers")
 
 
 @pytest.fixture
 def pairs() -> list[PairParity]:
-    broken = Form("student", "onnxruntime", embeddings=-ROWS)
-    plan = Form("student", "tensorrt_rtx", reason="built, not run here: <no> | driver")
-    limits = Limits(cosine=0.99)
-    return [compare_pair(EAGER, broken, limits), compare_pair(EAGER, plan, limits)]
+    broken = Form("student", "onnxruntime", embeddings=-ROWS, edges=-ROWS[:1])
+    plan = Form("student", "tensorrt_rtx", reason="built, not run here: no driver")
+    limits = Limits(cosine=0.99, agreement=0.9, edge_cosine=0.9)
+    return [
+        compare_pair(EAGER, broken, limits, WORDS, ["black.png"]),
+        compare_pair(EAGER, plan, limits, WORDS),
+    ]
 
 
-def test_write_parity__is_read_back(pairs: list[PairParity], tmp_path: Path) -> None:
-    write_parity(tmp_path / "parity.json", pairs, PREPROCESSING, {"machine": "x"})
-    plain = json.loads((tmp_path / "parity.json").read_text())
+@pytest.fixture
+def written(pairs: list[PairParity], tmp_path: Path) -> Path:
+    write_parity(tmp_path / "parity.json", pairs, PREPROCESSING, {"machine": "x"}, [CLAIM])
+    return tmp_path / "parity.json"
+
+
+def test_write_parity__what_is_in_it(written: Path) -> None:
+    plain = json.loads(written.read_text())
     assert plain["schema_version"] == 1
     assert plain["preprocessing"]["gates"][0]["status"] == "pass"
     assert [pair["candidate"] for pair in plain["pairs"]] == ["onnxruntime fp32", "tensorrt_rtx fp32"]
     assert plain["pairs"][0]["cosine_min"] == pytest.approx(-1)
-    assert plain["pairs"][0]["gates"][1] == {
+    assert plain["pairs"][0]["edges"][0]["image"] == "black.png"
+    assert plain["pairs"][0]["retrieval"]["image_to_index"]["queries"] == 4
+    assert set(plain["pairs"][0]["intervals"]) == {"top1", "mean_per_class"}
+    assert plain["claims"][0]["outcome"] == "refuted"
+    gates = {gate["name"]: gate for gate in plain["pairs"][0]["gates"]}
+    assert gates["cosine"] == {
         "name": "cosine",
         "value": pytest.approx(-1),
         "limit": 0.99,
@@ -41,38 +61,94 @@ def test_write_parity__is_read_back(pairs: list[PairParity], tmp_path: Path) -> 
     }
 
 
-def test_write_junit__counts_and_reasons(pairs: list[PairParity], tmp_path: Path) -> None:
-    write_junit(tmp_path / "parity.xml", pairs, PREPROCESSING)
-    suites = ElementTree.parse(tmp_path / "parity.xml").getroot().findall("testsuite")
-    assert [(suite.get("tests"), suite.get("failures"), suite.get("skipped")) for suite in suites] == [
-        ("1", "0", "0"),
-        ("2", "1", "0"),
-        ("1", "0", "1"),
-    ]
-    failure, skipped = suites[1].find("testcase/failure"), suites[2].find("testcase/skipped")
-    assert failure is not None
-    assert skipped is not None
-    assert failure.get("message") == "pytorch fp32 -> onnxruntime fp32: cosine is -1, must be at least 0.99"
-    assert skipped.get("message") == "built, not run here: <no> | driver"
+def test_read_parity__gives_what_was_written(written: Path, pairs: list[PairParity]) -> None:
+    assert read_parity(written) == parity_of(pairs, PREPROCESSING, [CLAIM])
 
 
-def test_write_github__appends_a_table(
-    pairs: list[PairParity], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_read_parity__an_older_file_has_no_claims(written: Path) -> None:
+    plain = json.loads(written.read_text())
+    del plain["claims"]
+    written.write_text(json.dumps(plain))
+    assert read_parity(written).claims == []
+
+
+def test_parity_of__gates_by_outcome(pairs: list[PairParity]) -> None:
+    parity = parity_of(pairs, PREPROCESSING)
+    assert [gate.name for _, gate in parity.of("fail")] == ["cosine", "agreement", "edge_cosine"]
+    one, gate = parity.of("not measured")[0]
+    assert one.words(gate).endswith("is not measured, must be at least 0.99 (built, not run here: no driver)")
+
+
+def set_at(*path: Any, value: Any) -> Callable[[Any], Any]:
+    def change(plain: Any) -> Any:
+        place = plain
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = value
+        return plain
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda plain: [plain], "the file has no 'schema_version'"),
+        (set_at("schema_version", value=2), "has schema version 2, this edgeproof reads 1"),
+        (set_at("schema_version", value=True), "'schema_version' is 'True'"),
+        (set_at("pairs", value={}), "'pairs' is '{}'"),
+        (set_at("pairs", 1, value="x"), "pair 1 has no 'reference'"),
+        (set_at("pairs", 0, "gates", 1, "status", value="fine"), "pair 0, gate 1: 'status' is 'fine'"),
+        (set_at("pairs", 0, "gates", 1, "limit", value="0.9"), "'limit' is '0.9'"),
+        (set_at("pairs", 0, "gates", 1, "limit", value=10**400), "'limit' is no finite number"),
+        (set_at("pairs", 0, "gates", 0, "value", value=None), "its status is 'pass' and its value None"),
+        (set_at("preprocessing", value=[]), "preprocessing has no 'gates'"),
+        (set_at("claims", 0, "outcome", value="sure"), "claim 0: 'outcome' is 'sure'"),
+    ],
+)
+def test_read_parity__a_part_that_is_wrong_is_named(
+    change: Callable[[Any], Any], message: str, written: Path
 ) -> None:
-    summary = tmp_path / "summary.md"
-    summary.write_text("before\n")
-    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
-    assert write_github(pairs, PREPROCESSING) == summary
-    assert summary.read_text() == "before\n" + github_summary(pairs, PREPROCESSING)
-    lines = [line for line in summary.read_text().splitlines() if line.startswith("|")]
-    assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
-    assert "| pytorch fp32 -> onnxruntime fp32 | cosine | -1 | at least 0.99 | **fail** |" in lines
-    assert "\\| driver" in lines[-1]
+    written.write_text(json.dumps(change(json.loads(written.read_text()))))
+    with pytest.raises(EdgeproofError) as caught:
+        read_parity(written)
+    assert message in caught.value.what
+    assert caught.value.where == str(written)
 
 
-def test_write_github__prints_elsewhere(
-    pairs: list[PairParity], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
-    assert write_github(pairs) is None
-    assert "### Parity" in capsys.readouterr().out
+def test_read_parity__no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(EdgeproofError, match="cannot be read: No such file"):
+        read_parity(tmp_path / "none.json")
+
+
+def test_parse_parity__a_thousand_damaged_files_are_read_or_refused(written: Path) -> None:
+    """Bytes flipped, cut out, repeated and values swapped: nothing but a refusal in words comes of it."""
+    whole, rng, refused = written.read_bytes(), random.Random(4), 0
+    for _ in range(1000):
+        data = bytearray(whole)
+        for _ in range(rng.randint(1, 4)):
+            start = rng.randrange(len(data))
+            stop = min(len(data), start + rng.randint(1, 40))
+            data[start:stop] = rng.choice(
+                [
+                    b"",
+                    bytes(rng.randrange(256) for _ in range(3)),
+                    data[start:stop] * 2,
+                    b"null",
+                    b"[",
+                    b"1e999",
+                ]
+            )
+        try:
+            read = parse_parity(bytes(data))
+        except ValueError:
+            refused += 1
+        else:
+            assert isinstance(read, Parity)
+    assert 500 < refused < 1000
+
+
+@pytest.mark.parametrize("data", [b"", b"[" * 100_000, b'{"schema_version": 1}', b"\xff\xfe", b"NaN"])
+def test_parse_parity__what_is_no_parity_at_all(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        parse_parity(data)
