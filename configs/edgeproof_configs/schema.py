@@ -197,6 +197,14 @@ class DeployConfig(Config):
     opset: Annotated[int, Field(ge=18, le=20)] = 18
     compute_capability: Literal["8.0", "8.6", "8.9", "12.0"] = "8.6"
 
+    @model_validator(mode="after")
+    def _precisions_are_made(self) -> DeployConfig:
+        if "fp32" not in self.precisions:
+            raise ValueError("precisions must name fp32: it is made anyway, for the others are judged by it")
+        if "fp16" in self.precisions and all(engine.startswith("pytorch") for engine in self.engines):
+            raise ValueError("fp16 lies in the ONNX file, which none of the engines reads")
+        return self
+
 
 class BenchConfig(Config):
     """How latency is measured: `seconds` per engine and batch size, after `warmup_seconds`.

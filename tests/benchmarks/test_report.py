@@ -206,6 +206,18 @@ def test_render_report__steps_are_drawn_where_there_are_few_epochs(made_up: Any)
     assert [len(line) for line in points] == [8, 9]
 
 
+def test_render_report__fine_tuning_of_compressed_students_has_curves(made_up: Any):
+    plain = [row for row in made_up.metrics(6) if row["stage"] == "train"]
+    tuned = [row | {"stage": stage} for stage in ("sparsify", "quantize int8") for row in plain[:3]]
+    text = Page(render_report(report_data(made_up.result(), [*plain, *tuned]))).text
+    assert "fine-tuning: loss" in text
+    assert "2:4 ends at" in text
+    assert "fine-tuning: validation top-1" in text
+    once = [row | {"stage": "sparsify"} for row in plain[:1]]
+    assert "fine-tuning: validation" not in Page(render_report(report_data(made_up.result(), once))).text
+    assert "fine-tuning" not in Page(render_report(report_data(made_up.result(), plain))).text
+
+
 def test_render_report__resumed_epochs_are_not_drawn_twice(made_up: Any):
     rows = [row for row in made_up.metrics(6) if row["stage"] == "train"]
     once = render_report(report_data(made_up.result(), rows))

@@ -13,6 +13,7 @@ from torch import Tensor
 from edgeproof_compress.quantized_student import QuantizationSpec, QuantizedStudent
 from edgeproof_configs.errors import EdgeproofError
 from edgeproof_train.ema import Ema
+from edgeproof_train.student import Student
 from edgeproof_train.taps import Taps
 
 MODELS = ["cifar_resnet8", "mobilenetv2_035", "test_vit"]
@@ -272,3 +273,10 @@ def test_quantized_student__names_batch_norms_that_stay() -> None:
     student = QuantizedStudent(base, QuantizationSpec(("head",)))
     assert "backbone.features.denseblock1.denselayer1.norm1" in student.unfolded
     torch.testing.assert_close(embedding(student.eval()), embedding(base), rtol=1e-4, atol=1e-5)
+
+
+def test_load__of_a_quantised_student_names_the_one_it_was_made_of(tmp_path: Path) -> None:
+    quantised().save(tmp_path)
+    with pytest.raises(EdgeproofError, match="computes in INT8") as refused:
+        Student.load(tmp_path)
+    assert "RUN/train" in (refused.value.fix or "")

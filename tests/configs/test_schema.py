@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from edgeproof_configs.schema import AugmentConfig, TrainConfig
+from edgeproof_configs.schema import AugmentConfig, DeployConfig, TrainConfig
 
 
 def test_augment_config__active_only_where_something_changes() -> None:
@@ -78,3 +78,16 @@ def test_train_config__frozen() -> None:
     config = TrainConfig(epochs=3)
     with pytest.raises(ValidationError, match="frozen"):
         config.epochs = 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"precisions": ["fp16"]}, "must name fp32"),
+        ({"precisions": ["fp32", "fp16"], "engines": ["pytorch"]}, "none of the engines reads"),
+    ],
+)
+def test_deploy_config__precisions_that_cannot_be_judged(settings: dict[str, object], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        DeployConfig.model_validate(settings)
+    assert DeployConfig.model_validate(settings | {"precisions": ["fp32"]}).precisions == ["fp32"]

@@ -97,7 +97,7 @@ class Student(nn.Module, ABC):
         """Read what `save` wrote, whatever its kind, on the CPU and in eval mode.
 
         Raises:
-            EdgeproofError: a file is missing, cut, or not written by edgeproof.
+            EdgeproofError: a file is missing, cut, or not written by edgeproof, or the student is in INT8.
         """
         path = folder / CARD_FILE
         if not path.exists():
@@ -105,6 +105,12 @@ class Student(nn.Module, ABC):
         card = read_json(path)
         if "edgeproof" not in card:
             raise EdgeproofError("this config.json is not of a student that edgeproof wrote", where=path)
+        if "quantization" in card["edgeproof"]:
+            raise EdgeproofError(
+                "this student computes in INT8, for export only",
+                where=folder,
+                fix="name the folder of the one that it was made of, such as RUN/train",
+            )
         kind: Any = component_class("student", card["edgeproof"]["kind"])
         student: Student = kind.from_card(card)
         student.classes = tuple(card["edgeproof"].get("classes", ()))

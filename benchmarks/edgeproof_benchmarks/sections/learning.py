@@ -15,12 +15,19 @@ from edgeproof_benchmarks.report_data import ReportData
 MOST_POINTS = 240
 FEW_EPOCHS = 5
 STAGE_NAMES = {"train": "distilled", "baseline": "labels only", "teacher": "teacher"}
+TUNED_NAMES = {"sparsify": "2:4", "quantize int8": "INT8", "quantize sparse_int8": "2:4 and INT8"}
+"""Trainings that went on with a compressed student."""
 Rows = Sequence[Mapping[str, Any]]
+VALIDATED = (
+    ("top1", "validation top-1", percent),
+    ("cosine_mean", "validation cosine to the teacher", cosine),
+)
 
 
 def learning(data: ReportData) -> Html | None:
     """Return the curves, or None where nothing was logged."""
-    curves = [*loss_curves(data.metrics), *validation_curves(data.metrics), *teacher_curves(data.metrics)]
+    rows = data.metrics
+    curves = [*loss_curves(rows), *validation_curves(rows), *tuning_curves(rows), *teacher_curves(rows)]
     if not curves:
         return None
     lead = "Losses as they are before weighting. A ring marks the best epoch on the validation images."
@@ -128,11 +135,7 @@ def loss_curves(rows: Rows) -> list[Html]:
 def validation_curves(rows: Rows) -> list[Html]:
     """Return accuracy beside that of the student trained on labels, and cosine to the teacher."""
     panels = []
-    wanted = (
-        ("top1", "validation top-1", percent),
-        ("cosine_mean", "validation cosine to the teacher", cosine),
-    )
-    for key, title, show in wanted:
+    for key, title, show in VALIDATED:
         lines = []
         for stage in ("train", "baseline") if key == "top1" else ("train",):
             value = lambda row, key=key: (row.get("val") or {}).get(key)  # noqa: E731
@@ -141,9 +144,44 @@ def validation_curves(rows: Rows) -> list[Html]:
                 lines.append(line)
         if lines:
             best = f"best {show(max(lines[0].y))}"
-            form = (lambda value: percent(value, 0)) if key == "top1" else None
-            panels.append(panel(title, best, line_chart(lines, title=title.capitalize(), y_format=form)))
+            chart = line_chart(lines, title=title.capitalize(), y_format=axis_format(key))
+            panels.append(panel(title, best, chart))
     return panels
+
+
+def tuning_curves(rows: Rows) -> list[Html]:
+    """Return the loss while compressed students were tuned, and the figure that chose the epoch."""
+    panels = []
+    losses = curves_of(TUNED_NAMES, lambda stage: loss_rows(rows, stage), lambda row: row.get("loss"))
+    if losses:
+        note = ", ".join(f"{line.name} ends at {significant(line.y[-1])}" for line in losses)
+        panels.append(
+            panel("fine-tuning: loss", note, line_chart(losses, title="Loss of fine-tuning", zero=True))
+        )
+    for key, title, show in VALIDATED:
+        lines = curves_of(
+            TUNED_NAMES,
+            lambda stage: of_stage(rows, stage),
+            lambda row, key=key: (row.get("val") or {}).get(key),
+        )
+        if any(len(line.x) > 1 for line in lines):
+            note = ", ".join(f"{line.name} {show(max(line.y))}" for line in lines)
+            chart = line_chart(lines, title=f"Fine-tuning: {title}", y_format=axis_format(key))
+            panels.append(panel(f"fine-tuning: {title}", note, chart))
+    return panels
+
+
+def curves_of(
+    names: Mapping[str, str], rows_of: Callable[[str], Rows], value: Callable[[Mapping[str, Any]], Any]
+) -> list[Series]:
+    """Return the line of a value for each stage that logged it, by the name that it is shown under."""
+    found = [curve(rows_of(stage), name, value) for stage, name in names.items()]
+    return [line for line in found if line is not None]
+
+
+def axis_format(key: str) -> Callable[[float], str] | None:
+    """Return how the axis of a figure is written: accuracies in whole percent."""
+    return (lambda value: percent(value, 0)) if key == "top1" else None
 
 
 def teacher_curves(rows: Rows) -> list[Html]:
