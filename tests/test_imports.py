@@ -29,7 +29,7 @@ ALLOWED = {package: {*ORDER[: place + 1], RUNTIME} for place, package in enumera
 }
 """Package -> the packages that it may import. The runtime is a leaf that every other one may import."""
 
-RUNTIME_PACKAGES = {"numpy", "PIL", "onnxruntime", "tensorrt", "tensorrt_rtx", "cuda"}
+RUNTIME_PACKAGES = {"numpy", "PIL", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "cuda"}
 
 
 def package_of(file: str) -> str:

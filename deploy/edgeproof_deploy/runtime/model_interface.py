@@ -63,3 +63,35 @@ def check_tensors(inputs: Shapes, outputs: Shapes, model: str) -> None:
             f"takes '{name}' as ({shown}){', channels last' if last else ''};"
             f" expected ({', '.join(map(str, wanted))})",
         )
+
+
+def checked_input(
+    inputs: Mapping[str, np.ndarray], shapes: Shapes, model: str, dtype: type | np.dtype = np.float32
+) -> np.ndarray:
+    """Return the array of a model's one input, which has its name, type and shape.
+
+    For engines that would take anything and compute something.
+
+    Args:
+        inputs: what `run` was called with.
+        shapes: of the model's inputs; a side that is no number from 0 up is free.
+        model: what the model is called in an error.
+        dtype: what the model takes.
+
+    Raises:
+        ValueError: says what was got and what the model takes.
+    """
+    name, shape = next(iter(shapes.items()))
+    if set(inputs) != {name}:
+        raise ValueError(f"{model} takes '{name}', got {', '.join(inputs) or 'nothing'}")
+    array = np.asarray(inputs[name])
+    if array.dtype != dtype:
+        raise ValueError(f"{model} takes '{name}' as {np.dtype(dtype)}, got {array.dtype}")
+    free = [not isinstance(side, int) or side < 0 for side in shape]
+    fits = [any_side or side == got for any_side, side, got in zip(free, shape, array.shape, strict=False)]
+    if array.ndim != len(shape) or not all(fits) or not len(array):
+        wanted = ", ".join(
+            "batch" if any_side else str(side) for any_side, side in zip(free, shape, strict=True)
+        )
+        raise ValueError(f"{model} takes '{name}' as ({wanted}), got {array.shape}")
+    return array

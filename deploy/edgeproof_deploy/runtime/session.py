@@ -18,8 +18,12 @@ __all__ = ["DEVICES", "ENGINES", "MODEL_FILE", "OnnxSession", "Session", "import
 DEVICES = {"onnxruntime": "cpu", "onnxruntime_cuda": "cuda", "onnxruntime_tensorrt": "tensorrt"}
 """Engine of ONNX Runtime -> the device that it is asked to run on."""
 
-ENGINES = tuple(DEVICES)
+PLANS = ("tensorrt", "tensorrt_rtx")
+ENGINES = (*DEVICES, "openvino", *PLANS)
 """The engines that can run a model of a bundle."""
+
+TENSORRT_FLAVOUR = ("onnxruntime_tensorrt", *PLANS)
+"""Engines that read an INT8 model with the placement of TensorRT; the others read that of ONNX Runtime."""
 
 MODEL_FILE = "model.onnx"
 FATAL_ONLY = 4
@@ -107,17 +111,29 @@ def open_engine(
     Args:
         bundle: its manifest has been read.
         engine: one of `ENGINES`.
-        threads: threads within one operator; None leaves the choice to the engine.
+        threads: threads within one operator, on a CPU; None leaves the choice to the engine.
         model: ONNX file of the bundle; the one that its manifest recommends if None.
-        rebuild: build a plan that does not fit this machine again, from the bundle's ONNX file.
+        rebuild: where no plan of the bundle fits this machine, build one from the ONNX file. It is kept in
+            the cache folder for the next time; other engines need no plan.
 
     Raises:
-        UnavailableError: there is no such engine, or it cannot be used here.
+        UnavailableError: there is no such engine, it cannot be used here, or no plan fits this machine.
         BundleError: the file is not in the bundle, was changed, or is no model with our inputs and outputs.
     """
     if engine not in ENGINES:
         raise UnavailableError(f"this runtime does not run '{engine}', it runs {', '.join(ENGINES)}")
     name = chosen_model(bundle, model)
+    if engine in TENSORRT_FLAVOUR:
+        flavour = name.removesuffix(".onnx").removesuffix(".trt") + ".trt.onnx"
+        name = flavour if flavour in bundle.listed else name
+    if engine in PLANS:
+        from edgeproof_deploy.runtime.plans import open_bundled_plan
+
+        return open_bundled_plan(bundle, engine, name, rebuild=rebuild)
+    if engine == "openvino":
+        from edgeproof_deploy.runtime.openvino_session import OpenVinoSession
+
+        return OpenVinoSession(bundle.read(name), threads=threads, name=name)
     session = OnnxSession(bundle.read(name), device=DEVICES[engine], threads=threads, name=name)
     check_tensors(session.inputs, session.outputs, name)
     return session
