@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tarfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeproof_deploy.runtime.errors import BundleError
+
+if TYPE_CHECKING:
+    import tarfile
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
 LARGEST_MANIFEST_BYTES = 64_000_000
-ENGINES_FOLDER = "engines"
+ENGINES_FOLDER, TEXT_FOLDER = "engines", "text"
 LARGE_PLAN_BYTES = 32_000_000
 
 
@@ -71,6 +73,9 @@ class TarFiles(Files):
     """The members of an uncompressed tar, read in place: nothing is ever extracted."""
 
     def __init__(self, path: Path):
+        # A bundle is mostly a folder, and the module takes longer to import than a manifest to read.
+        import tarfile
+
         self.path = path
         self._members: dict[str, tarfile.TarInfo] = {}
         try:
@@ -182,16 +187,17 @@ class Bundle:
         """Compare the sha256 of every file that was not read yet and return how many bytes that took.
 
         Args:
-            large_plans: also engine plans above `LARGE_PLAN_BYTES`. Who does not run one can leave it out:
-                its size was compared, and reading it would take longer than a prediction.
+            large_plans: also engine plans and a text tower above `LARGE_PLAN_BYTES`. Who does not run one
+                can leave it out: its size was compared, and reading it would take longer than a prediction.
 
         Raises:
             BundleError: a file was changed.
         """
         count = 0
         for name, entry in self.listed.items():
-            is_large_plan = name.startswith(f"{ENGINES_FOLDER}/") and entry["size"] > LARGE_PLAN_BYTES
-            if name not in self._checked and (large_plans or not is_large_plan):
+            later = name.startswith((f"{ENGINES_FOLDER}/", f"{TEXT_FOLDER}/"))
+            is_large = later and entry["size"] > LARGE_PLAN_BYTES
+            if name not in self._checked and (large_plans or not is_large):
                 count += len(self.read(name))
         return count
 

@@ -52,17 +52,15 @@ class Head(ABC):
             LabelError: a label is not in the bundle or is asked for twice, or none is left.
         """
         rows = {label: row for row, label in enumerate(self.labels)}
-        if not labels:
-            raise LabelError("no labels were given to choose between")
+        check_words(labels)
         for label in labels:
             if label not in rows:
-                near = get_close_matches(label, self.labels, n=1)
-                hint = f" Did you mean '{near[0]}'?" if near else ""
+                near = get_close_matches(label, self.labels, n=3)
+                hint = f" Did you mean {' or '.join(repr(word) for word in near)}?" if near else ""
                 raise LabelError(
                     f"label '{label}' is not among the {len(self.labels)} labels of this bundle.{hint}"
+                    " (For any words: a bundle with deploy.text_encoder, or set_text_embeddings.)"
                 )
-        if len(set(labels)) != len(labels):
-            raise LabelError("a label was given twice")
         return self.take([rows[label] for label in labels])
 
 
@@ -123,6 +121,51 @@ class ZeroShotHead(Head):
     def take(self, rows: list[int]) -> ZeroShotHead:
         """Return the head that chooses between the labels at some positions."""
         return ZeroShotHead(tuple(self.labels[row] for row in rows), self.weight[rows], self.logit_scale)
+
+
+def check_words(labels: Sequence[str]) -> None:
+    """Refuse labels that cannot be told apart.
+
+    Raises:
+        LabelError: there are none, one is there twice, or one is empty or no text.
+    """
+    if isinstance(labels, str):
+        raise LabelError(f"expected a list of labels, got the text '{labels[:40]}'")
+    if not len(labels):
+        raise LabelError("no labels were given to choose between")
+    if not all(isinstance(label, str) and label.strip() for label in labels):
+        raise LabelError("a label is empty or no text")
+    if len(set(labels)) != len(labels):
+        raise LabelError("a label was given twice")
+
+
+def head_of_rows(labels: Sequence[str], rows: np.ndarray, head: Head) -> ZeroShotHead:
+    """Return a head with other words, as sharp as the given one.
+
+    Args:
+        labels: K names.
+        rows: text embeddings (K, D), of any length above 0.
+        head: of the bundle.
+
+    Raises:
+        LabelError: labels and rows do not fit each other or the student, or the student scores classes.
+    """
+    check_words(labels)
+    if not isinstance(head, ZeroShotHead):
+        raise LabelError("this student scores the classes it was trained on, not words: it takes no others")
+    matrix = np.asarray(rows)
+    if matrix.shape != (len(labels), head.dim):
+        raise LabelError(
+            f"{len(labels)} labels and text embeddings of shape {matrix.shape}:"
+            f" expected ({len(labels)}, {head.dim})"
+        )
+    if matrix.dtype.kind not in "fiu":
+        raise LabelError(f"text embeddings of type {matrix.dtype}: expected numbers")
+    matrix = matrix.astype(np.float64)
+    lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
+    if not np.isfinite(lengths).all() or not lengths.all():
+        raise LabelError("a text embedding is zero, NaN or infinite")
+    return ZeroShotHead(tuple(labels), (matrix / lengths).astype(np.float32), head.logit_scale)
 
 
 def read_head(bundle: Bundle) -> Head:

@@ -13,7 +13,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-Source = str | Path | bytes | Image.Image
+Source = str | Path | bytes | Image.Image | np.ndarray
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """What may be opened. Pillow's other plugins are left out: some start other programs for the file."""
@@ -53,13 +53,16 @@ def open_image(source: Source) -> Image.Image:
     taken. Of 16-bit pixels the high byte is kept. Grey, palette and CMYK images become RGB by Pillow's rules.
 
     Args:
-        source: a path, the bytes of a file, or an opened image.
+        source: a path, the bytes of a file, an opened image, or an array of uint8: (H, W) grey, (H, W, 3)
+            RGB, (H, W, 4) RGB with opacity.
 
     Raises:
         ImageError: the file is missing, empty, cut, no image, larger than Pillow's limit against
             decompression bombs (`2 * PIL.Image.MAX_IMAGE_PIXELS`), or holds pixels without an agreed range
-            (32-bit integers, floats).
+            (32-bit integers, floats). Or it has no pixels, or is an array of another shape or type.
     """
+    if isinstance(source, np.ndarray):
+        source = _image_of(source)
     if isinstance(source, Image.Image):
         with _explained("image"):
             upright = _upright_rgb(source, "image")
@@ -76,6 +79,16 @@ def open_image(source: Source) -> Image.Image:
         raise ImageError(str(source), "is a folder, not an image") from None
     except OSError as error:
         raise ImageError(str(source), f"cannot be read: {error.strerror or error}") from error
+
+
+def _image_of(array: np.ndarray) -> Image.Image:
+    planes = array.shape[2] if array.ndim == 3 else 1
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or planes not in (1, 3, 4) or not array.size:
+        raise ImageError(
+            "array",
+            f"has shape {array.shape} and type {array.dtype}, expected uint8 (height, width, 3), RGB",
+        )
+    return Image.fromarray(np.ascontiguousarray(array[:, :, 0] if array.ndim == 3 and planes == 1 else array))
 
 
 def _read(handle: IO[bytes], size_bytes: int, name: str) -> Image.Image:
@@ -110,6 +123,8 @@ def _explained(name: str) -> Iterator[None]:
 
 def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
     image.load()
+    if not (image.width and image.height):
+        raise ImageError(name, "has no pixels")
     turn = TURNS.get(_orientation(image))
     image = _rgb(image, name)
     return image if turn is None else image.transpose(turn)

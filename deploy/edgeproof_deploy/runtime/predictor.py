@@ -1,28 +1,39 @@
-"""From image files to labels, with a bundle and an engine: all that runs on the device."""
+"""From images to labels, with a bundle and an engine: all that runs on the device."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from edgeproof_deploy.runtime.bundle import Bundle
-from edgeproof_deploy.runtime.errors import BundleError, UnavailableError
-from edgeproof_deploy.runtime.head import HEAD_FILE, Head, read_head
-from edgeproof_deploy.runtime.preprocess import ImageError, Preprocess, Source, open_image
-from edgeproof_deploy.runtime.session import OnnxSession, Session
+from edgeproof_deploy.runtime.errors import BundleError, LabelError
+from edgeproof_deploy.runtime.head import HEAD_FILE, Head, ZeroShotHead, check_words, head_of_rows, read_head
+from edgeproof_deploy.runtime.preprocess import ImageError, Preprocess
+from edgeproof_deploy.runtime.session import ENGINES, MODEL_FILE, Session, open_engine
+from edgeproof_deploy.runtime.sources import Images, named_sources, prepared_batches
 
-MODEL_FILE = "model.onnx"
+if TYPE_CHECKING:
+    from edgeproof_deploy.runtime.text_encoder import TextEncoder
+
+__all__ = ["ENGINES", "MODEL_FILE", "PREPROCESS_FILE", "Prediction", "Predictor"]
+
 PREPROCESS_FILE = "preprocess.json"
-ENGINES = ("onnxruntime",)
+TEXT_MODEL = "text/encoder.onnx"
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The best labels of one image with their probabilities, best first."""
+    """The best labels of one image with their probabilities, best first.
+
+    Attributes:
+        path: the image's path as it was given, or `image 3` for the fourth one that is no file.
+        labels: (label, probability).
+    """
 
     path: str
     labels: list[tuple[str, float]]
@@ -31,8 +42,12 @@ class Prediction:
 class Predictor:
     """A bundle made ready: preprocessing, a session and a head whose shapes fit each other.
 
+    Threads may share one: `predict` and `embed` change nothing in it, and ONNX Runtime and OpenVINO run calls
+    side by side. `set_labels` and its kin take effect for calls that begin later.
+
     Attributes:
-        model: the ONNX file that runs.
+        model: the file that runs.
+        head: from embeddings to labels.
     """
 
     def __init__(
@@ -42,12 +57,16 @@ class Predictor:
         session: Session,
         head: Head,
         model: str = MODEL_FILE,
+        threads: int | None = None,
     ):
         self.model = model
         self.bundle = bundle
         self.preprocess = preprocess
         self.session = session
         self.head = head
+        self._bundled = head
+        self._threads = threads
+        self._text: TextEncoder | None = None
 
     @classmethod
     def open(
@@ -57,106 +76,197 @@ class Predictor:
         threads: int | None = None,
         device: str = "cpu",
         model: str | None = None,
+        *,
+        rebuild: bool = False,
     ) -> Predictor:
         """Check a bundle and load its model.
 
         Args:
             path: the folder or the `.tar`.
-            engine: what runs the model; this runtime has `onnxruntime`.
+            engine: what runs the model, one of `ENGINES`.
             threads: threads within one operator; None leaves the choice to the engine.
-            device: `cpu` or `cuda`.
+            device: `cuda` with the engine `onnxruntime` is `onnxruntime_cuda`.
             model: ONNX file of the bundle; the one that its manifest recommends if None.
+            rebuild: build a TensorRT plan from the ONNX file where none of the bundle fits this machine.
 
         Raises:
             BundleError: a file of the bundle is missing or was changed, or they do not fit each other.
             UnavailableError: the engine or the device cannot be used here.
         """
         bundle = Bundle(path)
-        if engine not in ENGINES:
-            raise UnavailableError(f"this runtime does not run '{engine}', it runs {', '.join(ENGINES)}")
+        if device not in ("cpu", "cuda"):
+            raise ValueError(f"device must be cpu or cuda, got {device!r}")
+        if device == "cuda" and engine == "onnxruntime":
+            engine = "onnxruntime_cuda"
         try:
             preprocess = Preprocess.from_dict(bundle.read_json(PREPROCESS_FILE))
         except (TypeError, ValueError) as error:
             raise BundleError(PREPROCESS_FILE, str(error)) from error
         head = read_head(bundle)
-        name = model or str(bundle.manifest.get("model", MODEL_FILE))
-        if name not in bundle.listed or not name.endswith(".onnx"):
-            models = [file for file in sorted(bundle.listed) if file.endswith(".onnx")]
-            raise BundleError(name, f"is not in the manifest, whose models are {', '.join(models) or 'none'}")
-        session = OnnxSession(bundle.read(name), device=device, threads=threads, name=name)
-        _check_shapes(session, preprocess, head, name)
+        session = open_engine(bundle, engine, threads, model=model, rebuild=rebuild)
+        _check_shapes(session, preprocess, head)
         bundle.verify(large_plans=False)
-        return cls(bundle, preprocess, session, head, name)
+        return cls(bundle, preprocess, session, head, session.model, threads)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What it chooses between now."""
+        return self.head.labels
+
+    @property
+    def has_text_encoder(self) -> bool:
+        """Whether the bundle carries a text tower, so that `set_labels` takes any words."""
+        return TEXT_MODEL in self.bundle.listed
+
+    def set_labels(self, labels: Sequence[str]) -> None:
+        """Choose between these labels from now on.
+
+        With a text tower in the bundle they may be any words: those that the bundle has rows for keep them,
+        the others are put into the head's prompt templates and embedded, as in training. Without one they
+        must be among the bundle's own.
+
+        Raises:
+            LabelError: a label is not known and cannot be embedded; the nearest ones are named.
+            UnavailableError: there is a text tower, but onnxruntime, which runs it, is not installed.
+        """
+        self.head = self._choose(self._bundled, labels)
+
+    def set_text_embeddings(self, names: Sequence[str], rows: np.ndarray) -> None:
+        """Choose between labels with text embeddings of one's own from now on.
+
+        Args:
+            names: K labels, all different.
+            rows: (K, D) of the text tower that the student was distilled for, of any length above 0.
+
+        Raises:
+            LabelError: they are not as many as the rows, or the rows do not fit the student.
+        """
+        self.head = head_of_rows(names, rows, self._bundled)
+
+    def reset_labels(self) -> None:
+        """Choose between the bundle's own labels again."""
+        self.head = self._bundled
+
+    def warm_up(self, batch_size: int = 1) -> None:
+        """Run the model once on a black image: what engines put off until the first run is then done."""
+        side = self.preprocess.image_size
+        self.session.run({"image": np.zeros((batch_size, 3, side, side), np.float32)})
 
     def predict(
         self,
-        images: Sequence[Source],
+        images: Images,
         top_k: int = 5,
         labels: Sequence[str] | None = None,
         *,
+        batch_size: int = 1,
+        workers: int = 0,
         broken: list[ImageError] | None = None,
     ) -> list[Prediction]:
-        """Return the best labels of each image.
+        """Return the best labels of each image, in the order of the images.
 
         Args:
-            images: paths, bytes or opened images.
+            images: one or a sequence of: path of a file, path of a folder (all image files in it), bytes of a
+                file, opened image, uint8 array (H, W, 3) RGB or (H, W) grey. Or an array (N, H, W, 3).
             top_k: how many labels to return an image; fewer where there are fewer.
-            labels: choose between these labels of the bundle only.
+            labels: choose between these labels, for this call; see `set_labels`.
+            batch_size: images that the model sees at once. With 1 a result does not depend on the other
+                images; larger batches may change its last digits.
+            workers: threads that decode and resize ahead; 0 does it in the caller's thread.
             broken: where to put images that cannot be read, which are left out; None raises the first.
 
         Raises:
             ImageError: an image cannot be read.
-            LabelError: the bundle has no embedding of a label.
+            LabelError: the bundle has no embedding of a label, and no text tower to make one.
         """
-        head = self.head if labels is None else self.head.only(labels)
+        if top_k < 1:
+            raise ValueError(f"top_k must be at least 1, got {top_k}")
+        head = self.head if labels is None else self._choose(self.head, labels)
         predictions = []
-        for path, embedding in self._embeddings(images, broken):
-            probabilities = head.probabilities(embedding)[0]
-            best = np.argsort(-probabilities, kind="stable")[:top_k]
-            found = [(head.labels[row], float(probabilities[row])) for row in best]
-            predictions.append(Prediction(path, found))
+        for names, embeddings in self._embeddings(images, batch_size, workers, broken):
+            for name, shares in zip(names, head.probabilities(embeddings)):
+                best = np.argsort(-shares, kind="stable")[:top_k]
+                predictions.append(Prediction(name, [(head.labels[row], float(shares[row])) for row in best]))
         return predictions
 
-    def embed(self, images: Sequence[Source], *, broken: list[ImageError] | None = None) -> np.ndarray:
+    def embed(
+        self,
+        images: Images,
+        *,
+        batch_size: int = 1,
+        workers: int = 0,
+        broken: list[ImageError] | None = None,
+    ) -> np.ndarray:
         """Return the embeddings of images as the model gives them, not normalised: float32 (N, D)."""
-        rows = [embedding for _, embedding in self._embeddings(images, broken)]
+        rows = [rows for _, rows in self._embeddings(images, batch_size, workers, broken)]
         return np.concatenate(rows) if rows else np.zeros((0, self.head.dim), np.float32)
-
-    def _embeddings(
-        self, images: Sequence[Source], broken: list[ImageError] | None
-    ) -> Iterator[tuple[str, np.ndarray]]:
-        """Yield each readable image's name and embedding (1, D).
-
-        One image at a time, so that a result does not depend on the other images.
-        """
-        for number, source in enumerate(images):
-            name = str(source) if isinstance(source, (str, Path)) else f"image {number}"
-            try:
-                image = open_image(source)
-            except ImageError as error:
-                if broken is None:
-                    raise
-                broken.append(error)
-                continue
-            yield name, self.embed_image(image, name)
 
     def embed_image(self, image: Image.Image, name: str = "image") -> np.ndarray:
         """Return the embedding of one RGB image as `open_image` gives it, float32 (1, D)."""
-        embedding = self.session.run({"image": self.preprocess(image)[None]})["embedding"]
-        if not np.isfinite(embedding).all():
-            raise BundleError(self.model, f"gives NaN or infinity for {name}")
-        return embedding
+        return self._run(self.preprocess(image)[None], [name])
 
     def close(self) -> None:
-        """Free the model."""
+        """Free the models."""
         self.session.close()
+        if self._text is not None:
+            self._text.session.close()
+            self._text = None
+
+    def __enter__(self) -> Predictor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _choose(self, head: Head, labels: Sequence[str]) -> Head:
+        check_words(labels)
+        own = {label: row for row, label in enumerate(head.labels)}
+        new = [label for label in labels if label not in own]
+        if not new or not self.has_text_encoder:
+            return head.only(labels)
+        if not isinstance(head, ZeroShotHead):
+            raise LabelError(
+                "this student scores the classes it was trained on, not words: it takes no others"
+            )
+        rows = dict(zip(new, self._text_encoder().embed(new)))
+        both = [rows[label] if label in rows else head.weight[own[label]] for label in labels]
+        return head_of_rows(labels, np.stack(both), head)
+
+    def _text_encoder(self) -> TextEncoder:
+        if self._text is None:
+            # Only who asks for other words waits for the tower and its tokenizer.
+            from edgeproof_deploy.runtime.text_encoder import read_text_encoder
+
+            self._text = read_text_encoder(self.bundle, self.head.dim, self._bundled.labels, self._threads)
+        return self._text
+
+    def _embeddings(
+        self, images: Images, batch_size: int, workers: int, broken: list[ImageError] | None
+    ) -> Iterator[tuple[list[str], np.ndarray]]:
+        """Yield names and embeddings (B, D), a batch at a time."""
+        if batch_size < 1 or workers < 0:
+            raise ValueError(f"expected batch_size >= 1 and workers >= 0, got {batch_size} and {workers}")
+        named = named_sources(images)
+        batches = prepared_batches(
+            named, self.preprocess, batch_size=batch_size, workers=workers, broken=broken
+        )
+        for names, inputs in batches:
+            yield names, self._run(inputs, names)
+
+    def _run(self, inputs: np.ndarray, names: Sequence[str]) -> np.ndarray:
+        embeddings = self.session.run({"image": inputs})["embedding"]
+        finite = np.isfinite(embeddings).all(axis=1)
+        if not finite.all():
+            raise BundleError(self.model, f"gives NaN or infinity for {names[int(np.argmin(finite))]}")
+        return embeddings
 
 
-def _check_shapes(session: OnnxSession, preprocess: Preprocess, head: Head, model: str) -> None:
+def _check_shapes(session: Session, preprocess: Preprocess, head: Head) -> None:
     wanted = (3, preprocess.image_size, preprocess.image_size)
     takes = session.inputs.get("image", ())
     if tuple(takes[1:]) != wanted:
-        raise BundleError(model, f"takes images of shape {takes}, {PREPROCESS_FILE} makes (batch, {wanted})")
+        raise BundleError(
+            session.model, f"takes images of shape {takes}, {PREPROCESS_FILE} makes (batch, {wanted})"
+        )
     gives = session.outputs.get("embedding", ())
     if tuple(gives[1:]) != (head.dim,):
-        raise BundleError(HEAD_FILE, f"takes embeddings of {head.dim} numbers, {model} gives {gives}")
+        raise BundleError(HEAD_FILE, f"takes embeddings of {head.dim} numbers, {session.model} gives {gives}")

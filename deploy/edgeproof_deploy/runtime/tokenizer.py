@@ -67,6 +67,8 @@ class Tokenizer:
         self.start, self.end = len(symbols) - 2, len(symbols) - 1
         self.cleaning, self.context_length, self.padding = cleaning, context_length, padding
         self.known = None if known is None else {token: place for place, token in enumerate(known)}
+        if self.known is not None and not {self.start, self.end, padding} <= self.known.keys():
+            raise ValueError("start, end or padding is not among the known tokens")
         self.hints = hints
         self._byte_symbol = dict(zip(byte_order(), bytes_first))
         self._words: dict[str, tuple[int, ...]] = {}

@@ -88,8 +88,8 @@ def test_main__usage(bundle: Path, photos: list[Path], capsys: pytest.CaptureFix
 def test_main__an_engine_that_is_not_here(
     bundle: Path, photos: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([str(bundle), str(photos[0]), "--engine", "tensorrt_rtx"]) == 5
-    assert "does not run 'tensorrt_rtx'" in capsys.readouterr().err
+    assert main([str(bundle), str(photos[0]), "--engine", "pytorch"]) == 5
+    assert "does not run 'pytorch'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("missing", ["onnxruntime", "numpy", "PIL"])

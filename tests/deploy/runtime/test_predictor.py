@@ -125,7 +125,7 @@ def test_embed_image__nan_is_an_error(predictor: Predictor) -> None:
         huge.embed_image(Image.new("RGB", (32, 32), "white"), "white")
 
 
-@pytest.mark.parametrize("engine", ["tensorrt_rtx", "pytorch", "unknown"])
+@pytest.mark.parametrize("engine", ["pytorch", "unknown"])
 def test_open__an_engine_that_the_runtime_does_not_have(bundle: Path, engine: str) -> None:
     with pytest.raises(UnavailableError, match=f"does not run '{engine}'"):
         Predictor.open(bundle, engine)

@@ -22,23 +22,12 @@ a photo of the cat's Dog it's I'LL don't we've RED cube "x" naïve café Straße
 ｆｕｌｌ ﬁne ﬀ ĳ ŉ Ǆ ﬅ “quoted” ‘s’ ’s 12,345 3.14 x² --- ... !? < > 'ſ K 'S 'Re ﾊﾟ ① Ⅷ ½ İ ς
 👩‍👩‍👧‍👦 🏳️‍🌈 🇫🇷 👍🏽 ❤️ ☃
 <start_of_text> <END_OF_TEXT>
-<|endoftext|> &amp; &eacute; &EACUTE; &#233; &#x1F600; &lt;b&gt; &nbsp; &amp;amp;quot; &copy &rsquo; &#0; &#128;
+<|endoftext|> &amp; &eacute; &EACUTE; &#233; &#x1F600; &lt;b&gt; &nbsp; &amp;amp;quot; &copy
+&rsquo; &#0; &#128;
 &NotEqualTilde; &SZLIG; &xyz; &#99999999; &hellip;
 """
-CONTROLS = (
-    "\t",
-    "\n",
-    "\r\n",
-    "\x07",
-    "\x1b[31mred\x1b[0m",
-    "\u200b",
-    "\ufeff",
-    "\x85",
-    "\x96",
-    "\x81",
-    "\x1c",
-)
-OTHERS = ("\x1c", "e\u0301", "\u2028", "\u3000", "\ud83d\ude00", "\ud83d", "\ude00", "\u0345")
+CONTROLS = ("\t", "\n", "\r\n", "\x07", "\x1b[31mred\x1b[0m", "\u200b", "\ufeff", "\x85", "\x96")
+OTHERS = ("\x1c", "\x81", "e\u0301", "\u2028", "\u3000", "\ud83d\ude00", "\ud83d", "\ude00", "\u0345")
 WORDS = (*PLAIN.split(), *CONTROLS, *OTHERS)
 ASSIGNED = [
     chr(code)
