@@ -1,42 +1,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.compress.interrupted import StopError, stop_after
+from tests.compress.small_students import quantised
 
-from edgeproof_compress.int8_forms import held
+from edgeproof_compress.int8_forms import held, loop_of
 from edgeproof_compress.masks import is_2_4, load_masks
 from edgeproof_compress.quantized_student import QuantizedStudent
 from edgeproof_compress.stages import quantize_stage, sparsify_stage
 from edgeproof_configs.errors import UsageError
+from edgeproof_configs.schema import TrainConfig
 from edgeproof_configs.stage import StageContext
-from edgeproof_data.loader import TrainLoader
 
 MakeContext = Callable[..., StageContext]
 QAT = ("compress.quantization={method: qat, epochs: 2, images: 16, calibration: max}",)
-
-
-class StopError(Exception):
-    """Stands for whatever ends a process."""
-
-
-def stop_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
-    """End the training after so many batches."""
-    epoch, seen = TrainLoader.epoch, 0
-
-    def stopping(self: TrainLoader, number: int, start_step: int = 0) -> Iterator[Any]:
-        nonlocal seen
-        for batch in epoch(self, number, start_step):
-            if seen == batches:
-                raise StopError
-            seen += 1
-            yield batch
-
-    monkeypatch.setattr(TrainLoader, "epoch", stopping)
 
 
 def weights(context: StageContext, form: str) -> dict[str, torch.Tensor]:
@@ -104,3 +86,10 @@ def test_quantize_stage__a_pattern_that_matches_nothing(make_context: MakeContex
     sparsify_stage(context)
     with pytest.raises(UsageError, match=r"no layer matches 'backbone\.layr1\.\*'"):
         quantize_stage(context)
+
+
+def test_loop_of__leaves_out_frozen_norms_that_were_folded() -> None:
+    train = TrainConfig(epochs=9, freeze=("backbone.conv1", "backbone.bn1", "backbone.layer1"))
+    loop = loop_of(train, quantised(), 2, 1e-4)
+    assert loop.freeze == ("graph.backbone.conv1", "graph.backbone.layer1")
+    assert (loop.epochs, loop.lr, loop.freeze_batch_norm, loop.compile) == (2, 1e-4, True, False)

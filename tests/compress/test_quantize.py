@@ -139,6 +139,18 @@ def test_quantize__gives_back_layers_until_the_budget_holds(
     assert min(row["sensitivity"] for row in given_back) >= max(rest), "the most sensitive go first"
 
 
+def test_quantize__says_where_no_layer_given_back_is_enough(trained: Student, pictures: ImageSet) -> None:
+    def harm(student: QuantizedStudent) -> QuantizedStudent:
+        with torch.no_grad():
+            student.get_parameter("graph.head.bias").add_(5.0)
+        return student
+
+    student, told = quantize(trained, work(pictures, trained, harm, method="qat", max_drop=1e-4))
+    assert "in budget" not in told["val"]
+    assert told["val"]["over budget"]["cosine"] < told["val"]["fp32"]["cosine"] - 1e-4
+    assert len(student.spec.layers) == 1, "all but the least sensitive one were given back"
+
+
 def test_choose_layers__takes_patterns_and_the_words_for_the_ends() -> None:
     base = make_student()
     every = layers_of(base)

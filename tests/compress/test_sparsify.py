@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.compress.interrupted import StopError, stop_after
 
 from edgeproof_compress import sparsify as module
 from edgeproof_compress.masks import is_2_4, load_masks
@@ -16,16 +17,11 @@ from edgeproof_compress.stages import sparsify_stage
 from edgeproof_configs.errors import EdgeproofError, MissingPackageError, UsageError
 from edgeproof_configs.registry import component_class
 from edgeproof_configs.stage import StageContext
-from edgeproof_data.loader import TrainLoader
 from edgeproof_train.distil import evaluation
 from edgeproof_train.run_data import RunData
 from edgeproof_train.student import Student
 
 MakeContext = Callable[..., StageContext]
-
-
-class StopError(Exception):
-    """Stands for whatever ends a process."""
 
 
 def report_of(context: StageContext) -> dict[str, Any]:
@@ -34,22 +30,6 @@ def report_of(context: StageContext) -> dict[str, Any]:
 
 def weights(context: StageContext, stage: str = "sparsify") -> dict[str, torch.Tensor]:
     return load_file(context.folder(stage) / "model.safetensors")
-
-
-def stop_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
-    """End the training after so many batches."""
-    epoch = TrainLoader.epoch
-    seen = 0
-
-    def stopping(self: TrainLoader, number: int, start_step: int = 0) -> Iterator[Any]:
-        nonlocal seen
-        for batch in epoch(self, number, start_step):
-            if seen == batches:
-                raise StopError
-            seen += 1
-            yield batch
-
-    monkeypatch.setattr(TrainLoader, "epoch", stopping)
 
 
 def test_sparsify_stage__leaves_a_sparse_student_and_its_figures(make_context: MakeContext) -> None:
