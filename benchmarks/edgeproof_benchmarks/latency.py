@@ -260,9 +260,9 @@ class Ratio:
     low: float
     high: float
     rounds: int
-    interval: tuple[float, float] = (0.0, float("inf"))
-    confidence: float = 0.0
-    n: int = 0
+    interval: tuple[float, float]
+    confidence: float
+    n: int
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""

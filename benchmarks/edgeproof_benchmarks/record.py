@@ -112,22 +112,34 @@ def keep(
 
 def table(latencies: Mapping[str, Latency], ratios: Mapping[str, Ratio], figures: Mapping[str, Any]) -> str:
     """Return the figures as lines of text with aligned columns."""
-    rows = [("", "p50 ms", "p90 ms", "n")]
+    rows = [["", "p50 ms", "p90 ms", "n"]]
     for name, found in latencies.items():
         p90 = "n too small" if found.p90 is None else significant(found.p90)
-        rows.append((name, significant(found.p50), p90, str(found.n)))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = [
+        rows.append([name, significant(found.p50), p90, str(found.n)])
+    lines = [*table_of(rows), *(ratio_line(name, one) for name, one in ratios.items())]
+    return "\n".join([*lines, *(f"{name}: {value}" for name, value in figures.items())])
+
+
+def table_of(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return lines with aligned columns: the first to the left, the others to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
         "  ".join(
-            [
-                row[0].ljust(widths[0]),
-                *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
-            ]
+            cell.rjust(width) if place else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in rows
     ]
-    for name, one in ratios.items():
-        spread = f"{significant(one.low)} to {significant(one.high)} in {one.rounds} rounds"
-        lines.append(f"{name}: {significant(one.median)} ({spread})")
-    lines += [f"{name}: {value}" for name, value in figures.items()]
-    return "\n".join(lines)
+
+
+def ratio_line(name: str, one: Ratio) -> str:
+    """Return `a / b: 1.02 (95 % interval 1.01 to 1.03; 0.98 to 1.10 in 10 rounds)`."""
+    low, high = one.interval
+    within = f"{100 * one.confidence:.0f} % interval {significant(low)} to {significant(high)}"
+    spread = f"{significant(one.low)} to {significant(one.high)} in {one.rounds} rounds"
+    return f"{name}: {significant(one.median)} ({within}; {spread})"
+
+
+def milliseconds(value: float | None) -> str:
+    """Return a time for a table, or what stands where there were too few samples."""
+    return "n too small" if value is None else significant(value)

@@ -21,7 +21,8 @@ from edgeproof_benchmarks.report import render_report
 from edgeproof_benchmarks.report_data import load_report_data
 from edgeproof_benchmarks.result import make_result
 from edgeproof_benchmarks.streams import sweep
-from edgeproof_configs.files import write_bytes, write_json, write_text
+from edgeproof_benchmarks.traces import write_traces
+from edgeproof_configs.files import write_json, write_text
 from edgeproof_configs.registry import component_class
 from edgeproof_configs.run import environment
 from edgeproof_configs.schema import BenchConfig
@@ -102,7 +103,7 @@ def opened(files: dict[str, tuple[str, Path]], threads: int | None, stack: ExitS
     sessions: dict[str, Session] = {}
     for name, (kind, file) in files.items():
         engine = make_engine(kind)
-        if engine.runs_here and is_timed(name):
+        if engine.why_not_here(file) is None and is_timed(name):
             sessions[name] = engine.open(file, threads)
             stack.callback(sessions[name].close)
     return sessions
@@ -156,7 +157,7 @@ def files_of(context: StageContext) -> dict[str, tuple[str, Path]]:
     found: dict[str, tuple[str, Path]] = {}
     for form in forms_of(recipe, context.run):
         for kind in kinds:
-            if kind == "pytorch" and not form.has_own_student:
+            if not form.runs_in(kind):
                 continue
             file = form.folder if kind == "pytorch" else built_file(context, form, kind)
             found[f"{form.name}/{kind}/{form.precision}"] = (kind, file)
@@ -233,20 +234,6 @@ def phases_of(
         seconds=bench.seconds / 2,
         warmup_seconds=bench.warmup_seconds / 2,
     )
-
-
-def write_traces(path: Path, latencies: dict[str, dict[int, Latency]]) -> None:
-    """Keep every sample, in milliseconds, by `form/engine/precision/batch`."""
-    import io
-
-    buffer = io.BytesIO()
-    traces: dict[str, Any] = {
-        f"{name.rstrip('/')}/batch{batch}": latency.trace_ms
-        for name, measured in latencies.items()
-        for batch, latency in measured.items()
-    }
-    np.savez_compressed(buffer, **traces)
-    write_bytes(path, buffer.getvalue())
 
 
 def latency_gate(

@@ -34,12 +34,13 @@ def bundle_of(path: Path) -> Path:
     raise UsageError(f"neither a bundle nor a run: it has no {MANIFEST}", where=path)
 
 
-def refuse_options(options: Mapping[str, object]) -> None:
-    """Refuse options of a recipe's stages, which would have no effect on a bundle.
+def refuse_options(options: Mapping[str, object], what: str = "a bundle") -> None:
+    """Refuse options that would have no effect on what was named.
 
     Raises:
         UsageError: one of them is given.
     """
     given = [name for name, value in options.items() if value]
     if given:
-        raise UsageError(f"{given[0]} has no effect on a bundle", fix="leave it away, or name the recipe")
+        fix = "leave it away, or name the recipe" if what == "a bundle" else "leave it away"
+        raise UsageError(f"{given[0]} has no effect on {what}", fix=fix)

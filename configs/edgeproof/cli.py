@@ -8,6 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
+from edgeproof import measure_commands
+from edgeproof.options import (
+    DeviceOption,
+    JsonOption,
+    RecipeArgument,
+    RunOption,
+    SeedsOption,
+    SetOption,
+    StrictOption,
+)
+
 app = typer.Typer(
     name="edgeproof",
     epilog="--debug, anywhere on the line, shows the traceback of a failure.",
@@ -16,32 +27,6 @@ app = typer.Typer(
     context_settings={"max_content_width": 100},
 )
 data_app = typer.Typer(rich_markup_mode=None)
-
-RecipeArgument = Annotated[
-    str,
-    typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped one.", show_default=False),
-]
-RunOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--run", metavar="DIR", help="The run directory.  [runs/NAME OF THE RECIPE]", show_default=False
-    ),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, e.g. train.epochs=3; repeatable."),
-]
-DeviceOption = Annotated[
-    str | None, typer.Option(metavar="cpu|cuda", help="Where torch works.  [cuda if there]")
-]
-StrictOption = Annotated[bool, typer.Option("--strict", help="A gate that could not be measured fails.")]
-SeedsOption = Annotated[
-    int | None,
-    typer.Option(
-        min=2, metavar="N", help="Run with N seeds and report mean and deviation.", show_default=False
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 STAGES = {
     "embed": "Compute, or check, the teacher's embeddings of every image.",
@@ -55,7 +40,6 @@ STAGES = {
 }
 STAGES_ON_BUNDLES = {
     "verify": "Compare the forms of the student; RECIPE may be a bundle.",
-    "bench": "Measure speed, memory and size; RECIPE may be a bundle.",
 }
 
 
@@ -139,13 +123,12 @@ def stage_command(stage: str, text: str) -> Callable[..., int]:
         from edgeproof.bundles import is_bundle, refuse_options
 
         if stage in STAGES_ON_BUNDLES and is_bundle(Path(recipe)):
-            from edgeproof import bundle_bench, bundle_checks
+            from edgeproof import bundle_checks
 
             refuse_options(
                 {"--run": run, "--set": overrides, "--device": device, "--strict": strict, "--seeds": seeds}
             )
-            command = {"bench": bundle_bench.bench, "verify": bundle_checks.verify}[stage]
-            return command(Path(recipe))
+            return bundle_checks.verify(Path(recipe))
         return run_chain(
             recipe, seeds, overrides=overrides or [], run=run, until=stage, device=device, strict=strict
         )
@@ -156,6 +139,8 @@ def stage_command(stage: str, text: str) -> Callable[..., int]:
 
 for _stage, _text in {**STAGES, **STAGES_ON_BUNDLES}.items():
     app.command(_stage)(stage_command(_stage, _text))
+app.command()(measure_commands.bench)
+app.command()(measure_commands.advise)
 
 
 @app.command()

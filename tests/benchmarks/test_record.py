@@ -27,7 +27,7 @@ def test_keep__writes_machine_command_and_n(
         arguments,
         settings={"rows": 7},
         latencies={"a": latency},
-        ratios={"a / b": Ratio(2.0, 1.9, 2.1, 10)},
+        ratios={"a / b": Ratio(2.0, 1.9, 2.1, 10, (1.95, 2.05), 0.98, 400)},
         figures={"bytes": 12},
     )
     record = json.loads(out.read_text())

@@ -126,12 +126,15 @@ def test_verify__a_bundle_as_folder_and_tar(shipped: Path, edgeproof: Run, tmp_p
         assert "CPUExecutionProvider" in out
 
 
-def test_bench__a_bundle(shipped: Path, edgeproof: Run) -> None:
-    code, out, err = edgeproof("bench", shipped / "bundle")
+def test_bench__a_bundle(shipped: Path, edgeproof: Run, tmp_path: Path) -> None:
+    traces = tmp_path / "traces.npz"
+    code, out, err = edgeproof("bench", shipped / "bundle", "--seconds", 0.05, "--traces", traces)
     assert (code, err) == (0, "")
-    rows = [line.split() for line in out.splitlines()[2:]]
-    assert [row[0] for row in rows] == ["1", "8"]
-    assert all(float(row[1]) > 0 for row in rows)
+    rows = [line.split() for line in out.splitlines() if line.startswith("onnxruntime fp32")]
+    assert [row[2] for row in rows] == ["1", "8", "1", "2"]
+    assert all(float(row[3]) > 0 for row in rows)
+    assert "not official: measured for" in out
+    assert {"onnxruntime fp32/batch1", "onnxruntime fp32/batch8"} <= set(np.load(traces))
 
 
 def test_verify_and_bench__options_of_recipes_are_refused(shipped: Path, edgeproof: Run) -> None:

@@ -73,9 +73,10 @@ class OnnxSession(Session):
             options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
         if threads is not None:
             options.intra_op_num_threads = threads
+        providers = providers_of(device, name)
         try:
             source = str(model) if isinstance(model, Path) else model
-            self._session = runtime.InferenceSession(source, options, providers=providers_of(device, name))
+            self._session = runtime.InferenceSession(source, options, providers=providers)
         except Exception as error:
             # onnxruntime raises its own classes, which have no base but Exception.
             raise BundleError(name, f"cannot be loaded by ONNX Runtime: {first_line(error)}") from error

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.configs.small_bundle import make_bundle, write_model
+
+from edgeproof.bundle_models import Model, inputs_of, models_of, open_models, skipped_lines
+from edgeproof_configs.errors import EdgeproofError, UsageError
+from edgeproof_deploy.runtime.bundle import Bundle
+from edgeproof_deploy.runtime.session import TENSORRT_FLAVOUR, OnnxSession
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return make_bundle(tmp_path)
+
+
+def test_models_of__each_engine_reads_its_own_placement(tmp_path: Path):
+    models = {"model.onnx": 1, "model.int8.onnx": 1, "model.int8.trt.onnx": 1, "model.sparse_int8.onnx": 1}
+    found = models_of(Bundle(make_bundle(tmp_path, models=models)))
+    files = {model.name: model.file for model in found}
+    assert files["onnxruntime int8"] == "model.int8.onnx"
+    assert files["tensorrt int8"] == "model.int8.trt.onnx"
+    assert files["sparse onnxruntime int8"] == "model.sparse_int8.onnx"
+    assert "onnxruntime fp16" not in files
+
+
+def test_open_models__what_runs_here_and_why_not_the_rest(bundle: Path):
+    with ExitStack() as stack:
+        opened = open_models(bundle, stack, threads=1)
+        names = {model.name for model in opened.sessions}
+        assert {"onnxruntime fp32", "onnxruntime int8"} <= names
+        assert names.isdisjoint(model.name for model in opened.skipped)
+        assert all(opened.skipped.values())
+
+
+def test_open_models__a_changed_file(bundle: Path):
+    with (bundle / "parity.json").open("ab") as handle:
+        handle.write(b" ")
+    with ExitStack() as stack, pytest.raises(EdgeproofError, match=r"parity\.json: was changed"):
+        open_models(bundle, stack)
+
+
+def test_open_models__nothing_that_runs_here(tmp_path: Path):
+    bundle = make_bundle(tmp_path, models={"model.int8.trt.onnx": 1})
+    with ExitStack() as stack:
+        try:
+            opened = open_models(bundle, stack)
+        except EdgeproofError as error:
+            assert error.what.startswith("no model of the bundle runs here: ")
+        else:
+            assert {model.engine for model in opened.sessions} <= set(TENSORRT_FLAVOUR)
+
+
+def test_skipped_lines__an_engine_of_which_nothing_runs_is_named_once():
+    models = [Model("m", "student", precision, engine) for engine in "ab" for precision in ("fp32", "int8")]
+    found = skipped_lines({models[0]: "no driver", models[1]: "no driver", models[2]: "no plan"})
+    assert found == ["not run here: a: no driver", "not run here: b fp32: no plan"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [({"side": "height"}, "sides of no fixed size"), ({"batch": 4}, "takes batches of 4 only, not of 2")],
+)
+def test_inputs_of__what_cannot_be_made(shape: dict[str, Any], words: str, tmp_path: Path):
+    session = OnnxSession(write_model(tmp_path / "m.onnx", **shape), threads=1)
+    with pytest.raises(UsageError, match=words):
+        inputs_of(session, 2)
+
+
+def test_inputs_of__noise_of_the_session_s_shape(tmp_path: Path):
+    found = inputs_of(OnnxSession(write_model(tmp_path / "m.onnx"), threads=1), 2)
+    assert found["image"].shape == (2, 3, 16, 16)
+    assert found["image"].dtype == np.float32
+    assert 0.9 < found["image"].std() < 1.1
+
+
+def test_bench__json_of_every_model(bundle: Path, edgeproof: Run):
+    code, out, err = edgeproof("bench", bundle, "--json", "--seconds", 0.05, "--threads", 1, "--batch", 2)
+    assert (code, err) == (0, "")
+    told = json.loads(out)
+    slow, fast = (told["models"][f"onnxruntime {precision}"] for precision in ("fp32", "int8"))
+    assert slow["latency_ms"]["batch2"]["p50"] > fast["latency_ms"]["batch2"]["p50"]
+    assert set(fast["streams"]) == {"1", "2"}
+    assert fast["runs_on"] == ["CPUExecutionProvider"]
+    assert told["conditions"]["official"] is False
+    assert told["conditions"]["before"]["processor"]["cores"] >= 1
+    assert told["conditions"]["energy"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "nothing to measure"),
+        (["quickstart", "--json"], "--json has no effect on a recipe"),
+        (["quickstart", "--batch", "2"], "--batch has no effect on a recipe"),
+        (["BUNDLE", "--strict"], "--strict has no effect on a bundle"),
+        (["BUNDLE", "--compare", "BUNDLE", "BUNDLE"], "is a third"),
+        (["--compare", "BUNDLE", "BUNDLE", "--traces", "t.npz"], "--traces has no effect on a comparison"),
+        (["--compare", "BUNDLE", "BUNDLE", "--run", "x"], "--run has no effect on a comparison"),
+        (["--compare", "BUNDLE", "BUNDLE", "--batch", "1", "--batch", "2"], "measures one batch size"),
+        (["--compare", "BUNDLE@opnvino", "BUNDLE"], "Did you mean 'openvino'?"),
+        (["--compare", "BUNDLE", "none.onnx"], "no such model"),
+        (["--compare", "BUNDLE", "none"], "no such bundle"),
+    ],
+)
+def test_bench__what_cannot_be_measured(arguments: list[str], words: str, bundle: Path, edgeproof: Run):
+    code, out, err = edgeproof("bench", *(word.replace("BUNDLE", str(bundle)) for word in arguments))
+    assert (code, out) == (2, "")
+    assert words in err
+    assert len(err.splitlines()) <= 3
