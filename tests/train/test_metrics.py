@@ -8,12 +8,14 @@ import torch
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, top_k_accuracy_score
 from torchmetrics.functional.classification import multiclass_accuracy
 
+from edgeproof_train import metrics
 from edgeproof_train.metrics import (
     classifier_metrics,
     confusion,
     cosine,
     harmonic_mean,
     mean_per_class,
+    nearest,
     ranks,
     topk_accuracy,
     zero_shot_metrics,
@@ -143,3 +145,31 @@ def test_zero_shot_metrics__is_the_classifier_of_cosines() -> None:
 def test_zero_shot_metrics__unlabelled_images_still_have_a_cosine() -> None:
     found = zero_shot_metrics(np.eye(3), np.full(3, -1), np.eye(3), ("a", "b", "c"), teacher_ND=np.eye(3))
     assert found == {"cosine_mean": 1.0}
+
+
+@pytest.mark.parametrize("with_text", [True, False])
+def test_zero_shot_metrics__in_blocks_of_rows_are_the_same(
+    with_text: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = np.random.default_rng(1)
+    images, text = generator.normal(size=(31, 8)), generator.normal(size=(8, 8)) if with_text else None
+    labels = generator.integers(-1, 8, 31)
+    whole = zero_shot_metrics(images, labels, text, list("abcdefgh"), unseen=("b", "g"))
+    best = nearest(text, images)
+    monkeypatch.setattr(metrics, "BLOCK_SCORES", 50)
+    widest = 0
+
+    def watched(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        nonlocal widest
+        widest = max(widest, scores.size)
+        return ranks(scores, truth)
+
+    monkeypatch.setattr(metrics, "ranks", watched)
+    assert zero_shot_metrics(images, labels, text, list("abcdefgh"), unseen=("b", "g")) == whole
+    assert np.array_equal(nearest(text, images), best)
+    assert widest <= 50
+
+
+def test_zero_shot_metrics__a_name_for_each_candidate() -> None:
+    with pytest.raises(ValueError, match="expected 3 names"):
+        zero_shot_metrics(np.eye(3), np.arange(3), np.eye(3), ("a", "b"))

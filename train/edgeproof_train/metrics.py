@@ -7,6 +7,8 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 TOP_K = (1, 5)
+BLOCK_SCORES = 1 << 23
+"""Scores that are held at a time, 64 MB: of 250,000 classes those of 33 images."""
 
 
 def ranks(scores_NK: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
@@ -107,19 +109,65 @@ def classifier_metrics(
     scores, labels = np.asarray(scores_NK)[labelled], labels[labelled]
     if scores.shape[1:] != (len(names),):
         raise ValueError(f"expected scores (N, {len(names)}), a column for each name, got {scores.shape}")
-    if not len(labels):
+    return accuracies(ranks(scores, labels), scores.argmax(axis=1), labels, names, unseen)
+
+
+def accuracies(
+    rank_N: np.ndarray,
+    predicted_N: np.ndarray,
+    labels_N: np.ndarray,
+    names: Sequence[str],
+    unseen: Collection[str] = (),
+) -> dict[str, float]:
+    """Return what `classifier_metrics` does, of rows that all have a label.
+
+    Args:
+        rank_N: how many classes stand before the true one, as `ranks` counts.
+        predicted_N: the first class.
+        labels_N: the true one.
+        names: K class names.
+        unseen: names of classes that were held out of training.
+
+    Raises:
+        ValueError: there are no rows.
+    """
+    if not len(labels_N):
         raise ValueError("no image has a label among the candidates: nothing can be counted")
-    rank, predicted = ranks(scores, labels), scores.argmax(axis=1)
-    found = {"images": float(len(labels))}
-    found |= {f"top{k}": _share(rank < k) for k in TOP_K if k <= len(names)}
-    found["mean_per_class"] = mean_per_class(labels, predicted)
-    hidden = np.array([name in unseen for name in names])[labels]
+    found = {"images": float(len(labels_N))}
+    found |= {f"top{k}": _share(rank_N < k) for k in TOP_K if k <= len(names)}
+    found["mean_per_class"] = mean_per_class(labels_N, predicted_N)
+    hidden = np.array([name in unseen for name in names])[labels_N]
     if hidden.any():
-        found["unseen"] = mean_per_class(labels[hidden], predicted[hidden])
+        found["unseen"] = mean_per_class(labels_N[hidden], predicted_N[hidden])
     if hidden.any() and not hidden.all():
-        found["seen"] = mean_per_class(labels[~hidden], predicted[~hidden])
+        found["seen"] = mean_per_class(labels_N[~hidden], predicted_N[~hidden])
         found["harmonic_mean"] = harmonic_mean(found["seen"], found["unseen"])
     return found
+
+
+def ranked(
+    text_KD: np.ndarray | None, embeddings_ND: np.ndarray, labels_N: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return how many words are nearer than the true one, and the nearest word, each int64 (N,).
+
+    The cosines (N, K) are looked at in blocks of rows: with 250,000 classes those of a few thousand images
+    would not fit into memory.
+    """
+    text = None if text_KD is None else unit_rows(text_KD)
+    count = np.shape(embeddings_ND)[1] if text is None else len(text)
+    rows = max(1, BLOCK_SCORES // max(1, count))
+    rank, best = np.empty(len(labels_N), np.int64), np.empty(len(labels_N), np.int64)
+    for start in range(0, len(labels_N), rows):
+        block = slice(start, start + rows)
+        unit = unit_rows(embeddings_ND[block])
+        scores = unit if text is None else unit @ text.T
+        rank[block], best[block] = ranks(scores, labels_N[block]), scores.argmax(axis=1)
+    return rank, best
+
+
+def nearest(text_KD: np.ndarray | None, embeddings_ND: np.ndarray) -> np.ndarray:
+    """Return the word nearest to each embedding, int64 (N,); see `cosines_to` for what no words mean."""
+    return ranked(text_KD, embeddings_ND, np.zeros(len(embeddings_ND), np.int64))[1]
 
 
 def zero_shot_metrics(
@@ -144,11 +192,19 @@ def zero_shot_metrics(
     Returns:
         What `classifier_metrics` returns if any image has a label, and `cosine_mean` over all images if
         there is a teacher.
+
+    Raises:
+        ValueError: shapes and names do not fit, or an embedding is NaN.
     """
     found: dict[str, float] = {}
-    if (np.asarray(labels_N) >= 0).any():
-        scores = cosines_to(text_KD, embeddings_ND)
-        found |= classifier_metrics(scores, labels_N, names, unseen)
+    labels = np.asarray(labels_N)
+    if (labels >= 0).any():
+        rows, labels = np.asarray(embeddings_ND)[labels >= 0], labels[labels >= 0]
+        width = rows.shape[1] if text_KD is None else len(text_KD)
+        if width != len(names):
+            raise ValueError(f"expected {width} names, one for each candidate, got {len(names)}")
+        rank, predicted = ranked(text_KD, rows, labels)
+        found |= accuracies(rank, predicted, labels, names, unseen)
     if teacher_ND is not None:
         found["cosine_mean"] = float(cosine(embeddings_ND, teacher_ND).mean())
     return found

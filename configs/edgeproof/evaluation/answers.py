@@ -13,7 +13,7 @@ from edgeproof.evaluation.subject import Subject
 from edgeproof_data.sets import ImageSet, SplitName
 from edgeproof_train.calibration import probabilities
 from edgeproof_train.embeddings import embed_images, pooled_features
-from edgeproof_train.metrics import cosines_to
+from edgeproof_train.metrics import nearest
 from edgeproof_train.tta import Tta, embed_images_tta
 
 BATCH = 64
@@ -49,7 +49,7 @@ class Answers:
     @cached_property
     def predicted(self) -> np.ndarray:
         """Row of the best word for each image, int64 (N,)."""
-        return cosines_to(self.subject.words.matrix, self.rows).argmax(axis=1)
+        return nearest(self.subject.words.matrix, self.rows)
 
     @cached_property
     def logits(self) -> np.ndarray:
