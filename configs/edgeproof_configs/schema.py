@@ -187,7 +187,14 @@ class BaselineConfig(Config):
 
 
 class DeployConfig(Config):
-    """What is exported and built."""
+    """What is exported and built.
+
+    `self_test_images` photos of the test set go into the bundle, cut to what the network sees, to compare
+    engines on; with 0 there are only drawn ones.
+
+    `compute_capability`, one or several, is of the GPUs that TensorRT-RTX builds for: 8.0 A100, 8.6 RTX 30,
+    8.9 RTX 40, 12.0 RTX 50, 12.1 GB10.
+    """
 
     engines: list[Literal["pytorch", "onnxruntime", "tensorrt_rtx"]] = Field(
         default_factory=lambda: ["onnxruntime", "tensorrt_rtx"]
@@ -195,7 +202,10 @@ class DeployConfig(Config):
     precisions: list[Literal["fp32", "fp16"]] = Field(default_factory=lambda: ["fp32"])
     batch: tuple[PositiveInt, ...] = (1, 8)
     opset: Annotated[int, Field(ge=18, le=20)] = 18
-    compute_capability: Literal["8.0", "8.6", "8.9", "12.0"] = "8.6"
+    compute_capability: ComputeCapability = "8.6"
+    tensorrt: TensorRTConfig = TensorRTConfig()
+    self_test_images: Annotated[int, Field(ge=0, le=64)] = 8
+    text_encoder: bool = False
 
     @model_validator(mode="after")
     def _precisions_are_made(self) -> DeployConfig:

@@ -26,6 +26,7 @@ OURS = ("schema_version", "edgeproof_version", "name", "files", "manifest_sha256
 @dataclass(frozen=True)
 class BundleParts:
     """Where the parts of a bundle lie.
+from edgeproof_deploy.runtime.self_test import FOLDER as SELF_TEST_FOLDER
 
     Attributes:
         name: of the bundle, and of the folder in the tar.
@@ -42,6 +43,8 @@ class BundleParts:
     models: Sequence[Path]
     head: Path
     preprocess: Preprocess
+        text: model, settings and merges of the text tower; they keep their names.
+        self_test: images and what the models gave for them, as `write_self_test` returns them.
     parity: Path
     report: Path | None = None
     engines: Sequence[Path] = ()
@@ -52,6 +55,8 @@ class BundleParts:
         listed = {
             HEAD_FILE: self.head / HEAD_FILE,
             LABELS_FILE: self.head / LABELS_FILE,
+    text: Sequence[Path] = ()
+    self_test: Sequence[Path] = ()
             "parity.json": self.parity,
         }
         if self.report is not None:
@@ -64,6 +69,8 @@ def write_bundle(folder: Path, parts: BundleParts, *, tar: Path | None = None) -
     """Write a bundle as a folder and, if asked for, as one `.tar` too.
 
     The folder is made under another name and put in place whole; one that was there is replaced.
+        listed |= {f"{SELF_TEST_FOLDER}/{file.name}": file for file in self.self_test}
+        listed |= {f"{TEXT_FOLDER}/{file.name}": file for file in self.text}
 
     Args:
         folder: where it shall lie.

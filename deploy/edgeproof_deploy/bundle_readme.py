@@ -21,8 +21,21 @@ PURPOSE = {
     "preprocess.json": "from an image to the model's input",
     "parity.json": "how far each form of the student is from the one before it, with limits",
     "report.html": "the report on accuracy, latency and parity",
+    "text/encoder.onnx": "the teacher's text tower, from `tokens` to `text_embedding`, for other words",
+    "text/encoder.json": "prompt templates, length of a text, and how far the tower is from the teacher's",
+    "text/merges.txt": "CLIP's byte-pair merges, from which the number of every token follows",
     "manifest.json": "size and sha256 of every file, and what the bundle was made from",
 }
+SELF_TEST = {
+    "self_test.json": "digests of what preprocessing makes of the images beside it, and limits",
+    "outputs.safetensors": "what each model gave for them, and the fp32 student in PyTorch",
+}
+
+SELF_TEST_WORDS = """
+`python -m edgeproof_deploy.runtime THIS_FOLDER --self-test` runs the images of `self_test/` and compares what
+comes out with what came out when the bundle was made; `edgeproof verify THIS_FOLDER` does so with every model
+and engine. Photos in it are from the test set, cut to what the network sees.
+"""
 
 
 def bundle_readme(parts: BundleParts, names: Sequence[str]) -> str:
@@ -62,7 +75,7 @@ print(predictor.predict(["photo.jpg"], top_k=3))
 
 Every file is compared with `manifest.json` before it is used. That finds damage and edits.
 It is no signature.
-
+{SELF_TEST_WORDS if parts.self_test else ""}
 ## Run it without edgeproof
 
 1. Decode the image to 8-bit RGB, turned as its EXIF orientation says, transparency on white.
@@ -87,4 +100,6 @@ def purpose(name: str) -> str:
     """Return what a file of the bundle is."""
     if name.startswith("engines/"):
         return "what the plan was built from and for" if name.endswith(".json") else "a TensorRT plan"
+    if name.startswith("self_test/"):
+        return SELF_TEST.get(name.removeprefix("self_test/"), "an image of the self-test")
     return PURPOSE[name]

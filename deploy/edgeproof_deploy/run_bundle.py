@@ -12,6 +12,7 @@ from edgeproof_deploy.bundle import BundleParts, write_bundle
 from edgeproof_deploy.forms import StudentForm, forms_of
 from edgeproof_deploy.runtime.predictor import MODEL_FILE
 from edgeproof_deploy.runtime.preprocess import Preprocess
+from edgeproof_deploy.runtime.self_test import FOLDER as SELF_TEST_FOLDER
 from edgeproof_train.student import CARD_FILE
 
 
@@ -38,6 +39,9 @@ def bundle_of_run(context: StageContext) -> list[Path]:
         facts={**facts_of(context, card), "left_out": unfit},
     )
     return write_bundle(run.stage("bundle"), parts)
+        self_test=sorted(
+            file for file in (run.stage("verify") / SELF_TEST_FOLDER).glob("*") if file.is_file()
+        ),
 
 
 def facts_of(context: StageContext, card: dict[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,8 @@ from edgeproof_deploy.pictures import write_pictures
 from edgeproof_deploy.qdq_lint import lint
 from edgeproof_deploy.run_bundle import bundle_of_run
 from edgeproof_deploy.verify import FormFiles, Verification, verify_run
+from edgeproof_deploy.runtime.self_test import FOLDER as SELF_TEST_FOLDER
+from edgeproof_deploy.self_test import self_test_of_run
 from edgeproof_train.run_data import RunData
 from edgeproof_train.student import Student
 
@@ -143,7 +145,7 @@ def verify_stage(context: StageContext) -> StageOutcome:
         "gates_not_measured": gates_not_measured(found.pairs),
     }
     said = "; ".join(failures) if failures else f"every measured gate holds on {found.images} test images"
-    return StageOutcome([folder / "parity.json", *pictures], metrics, said)
+    return StageOutcome([folder / "parity.json", *pictures, *self_test], metrics, said)
 
 
 def bundle_stage(context: StageContext) -> StageOutcome:
@@ -151,3 +153,4 @@ def bundle_stage(context: StageContext) -> StageOutcome:
     files = bundle_of_run(context)
     size = sum(file.stat().st_size for file in files)
     return StageOutcome(files, {"size_bytes": size}, f"{len(files)} files, {size / 1e6:.1f} MB")
+    self_test = self_test_of_run(context, data.split("test"), folder / SELF_TEST_FOLDER)

@@ -1,0 +1,146 @@
+"""Writing the self-test of a bundle: a few images, and what every model gave for them where it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+from safetensors.numpy import save
+
+from edgeproof_configs.files import write_bytes, write_json
+from edgeproof_configs.stage import StageContext
+from edgeproof_data.sets import ImageSet
+from edgeproof_deploy.engine import open_onnx
+from edgeproof_deploy.forms import forms_of, onnx_files
+from edgeproof_deploy.runtime.model_interface import Session
+from edgeproof_deploy.runtime.preprocess import Preprocess, open_image
+from edgeproof_deploy.runtime.self_test import (
+    INDEX_FILE,
+    OUTPUTS_FILE,
+    REFERENCE,
+    SCHEMA_VERSION,
+    pixels_digest,
+)
+from edgeproof_deploy.torch_session import TorchSession
+from edgeproof_train.student import Student
+
+LARGEST_SIDE = 224
+LIMITS = {"fp32": 0.9999, "fp16": 0.999, "int8": 0.99}
+"""Smallest cosine to the stored embedding by precision: processors round, and add integers, differently."""
+EDGE_LIMITS = {"fp32": 0.9999, "fp16": 0.99}
+"""The same of edge images; INT8, whose ranges were taken from photos, promises nothing for them."""
+
+
+def write_self_test(
+    folder: Path,
+    photos: Sequence[Path],
+    preprocess: Preprocess,
+    reference: Session,
+    models: Mapping[str, tuple[Session, str]],
+) -> list[Path]:
+    """Write images, their pixels' digests and the embeddings of every model.
+
+    Of a photo only the part that the network sees is kept, at most 224 pixels wide, as PNG, which every
+    machine decodes to the same bits.
+
+    Args:
+        folder: where to write; becomes `self_test/` of the bundle.
+        photos: real images.
+        preprocess: of the student.
+        reference: the fp32 student in PyTorch.
+        models: by the name of the ONNX file: a session that runs it, and its precision.
+
+    Returns:
+        The files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [kept_photo(photo, folder / f"{i:02d}.png", preprocess) for i, photo in enumerate(photos)]
+    edges = small_edge_images(folder)
+    pixels = [preprocess.pixels(open_image(file)) for file in (*files, *edges)]
+    inputs = preprocess.normalise(np.stack(pixels))
+    sessions = {REFERENCE: reference, **{name: session for name, (session, _) in models.items()}}
+    outputs = {name: run_alone(session, inputs) for name, session in sessions.items()}
+    index, arrays = folder / PurePosixPath(INDEX_FILE).name, folder / PurePosixPath(OUTPUTS_FILE).name
+    precisions = {name: precision for name, (_, precision) in models.items()}
+    write_bytes(arrays, save(outputs))
+    write_json(
+        index,
+        {
+            "schema_version": SCHEMA_VERSION,
+            "images": [
+                {
+                    "file": f"{PurePosixPath(INDEX_FILE).parent}/{file.name}",
+                    "pixels_sha256": pixels_digest(seen),
+                    "edge": file in edges,
+                }
+                for file, seen in zip((*files, *edges), pixels, strict=True)
+            ],
+            "limits": {name: LIMITS[precision] for name, precision in precisions.items()},
+            "edge_limits": {
+                name: EDGE_LIMITS[precision]
+                for name, precision in precisions.items()
+                if precision in EDGE_LIMITS
+            },
+        },
+    )
+    return [*files, *edges, arrays, index]
+
+
+def self_test_of_run(context: StageContext, images: ImageSet, folder: Path) -> list[Path]:
+    """Write the self-test of a run's student and all its ONNX files.
+
+    Args:
+        context: of the run; `deploy.self_test_images` says how many photos it takes.
+        images: the test set; of it evenly spread ones are taken.
+        folder: where to write.
+    """
+    count = min(context.recipe.deploy.self_test_images, len(images))
+    chosen = np.linspace(0, len(images) - 1, count).astype(int)
+    student = Student.load(context.run.stage("train"))
+    exported, engines = context.run.stage("export"), list(context.recipe.deploy.engines)
+    models: dict[str, tuple[Session, str]] = {}
+    try:
+        for form in forms_of(context.recipe, context.run):
+            for name in onnx_files(form, engines):
+                models[name] = open_onnx(exported / name), form.precision
+        photos = [images.file(int(i)) for i in chosen]
+        return write_self_test(folder, photos, student.preprocess, TorchSession(student), models)
+    finally:
+        for session, _ in models.values():
+            session.close()
+
+
+def run_alone(session: Session, inputs: np.ndarray) -> np.ndarray:
+    """Return the embedding of each image alone, float32 (N, D)."""
+    rows = [session.run({"image": image[None]})["embedding"] for image in inputs]
+    return np.concatenate(rows).astype(np.float32)
+
+
+def kept_photo(photo: Path, target: Path, preprocess: Preprocess) -> Path:
+    """Write what the network sees of a photo as PNG."""
+    seen = Image.fromarray(preprocess.pixels(open_image(photo)))
+    side = min(seen.width, LARGEST_SIDE)
+    seen.resize((side, side), Image.Resampling.BICUBIC).save(target)
+    return target
+
+
+def small_edge_images(folder: Path) -> list[Path]:
+    """Write hard images of a few kB: black, white, grey, turned by EXIF, one pixel, transparent, 16-bit."""
+    rng = np.random.default_rng(0)
+    grey = rng.integers(0, 256, (24, 32), dtype=np.uint8)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    made: dict[str, tuple[Image.Image, dict[str, object]]] = {
+        "black.png": (Image.new("RGB", (80, 60), (0, 0, 0)), {}),
+        "white.png": (Image.new("RGB", (60, 80), (255, 255, 255)), {}),
+        "grey.png": (Image.fromarray(grey), {}),
+        "turned.png": (Image.fromarray(grey).convert("RGB"), {"exif": turned.tobytes()}),
+        "tiny.png": (Image.new("RGB", (1, 1), (200, 30, 90)), {}),
+        "transparent.png": (Image.fromarray(rng.integers(0, 256, (24, 30, 4), dtype=np.uint8)), {}),
+        "sixteen_bit.png": (Image.fromarray(rng.integers(0, 65536, (24, 30), dtype=np.uint16)), {}),
+    }
+    for name, (image, options) in made.items():
+        image.save(folder / name, **options)
+    return [folder / name for name in made]
