@@ -15,7 +15,6 @@ from typing import Any
 
 from edgeproof.accuracies import AS_TRAINED, Score, scores_of
 from edgeproof.bundle_bench import Measured, measure_models
-from edgeproof.bundle_models import Model, Opened, open_models, skipped_lines
 from edgeproof.bundles import bundle_of
 from edgeproof_benchmarks.formats import milliseconds, percent
 from edgeproof_benchmarks.gains import gain, is_faster
@@ -24,6 +23,7 @@ from edgeproof_benchmarks.record import table_of
 from edgeproof_benchmarks.report_data import FormRow
 from edgeproof_benchmarks.verdict import choose
 from edgeproof_configs.run import environment
+from edgeproof_deploy.bundle_models import Model, Opened, open_models, skipped_lines
 
 SCHEMA_VERSION = 1
 FITS, NOT_ACCURATE, NOT_FAST = 0, 3, 4

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeproof.bundle_models import Opened, inputs_of, open_models, skipped_lines
 from edgeproof_benchmarks.latency import Latency, interleave
 from edgeproof_benchmarks.machine.conditions import Watch, stamp
 from edgeproof_benchmarks.machine.energy import Meter, find_meter, joules_or_reason
@@ -17,6 +16,7 @@ from edgeproof_benchmarks.record import milliseconds, table_of
 from edgeproof_benchmarks.streams import Throughput, sweep
 from edgeproof_benchmarks.traces import write_traces
 from edgeproof_configs.run import environment
+from edgeproof_deploy.bundle_models import Opened, inputs_of, open_models, skipped_lines
 from edgeproof_deploy.runtime.session import Session, open_engine
 
 BATCHES = (1, 8)

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from edgeproof.bundle_bench import on_gpu
-from edgeproof.bundle_models import inputs_of
 from edgeproof.bundles import bundle_of
 from edgeproof_benchmarks.formats import significant
 from edgeproof_benchmarks.latency import Latency, Ratio, interleave, ratio
@@ -20,6 +19,7 @@ from edgeproof_benchmarks.record import milliseconds, table_of
 from edgeproof_configs.errors import EdgeproofError, MissingPackageError, UsageError, did_you_mean
 from edgeproof_configs.run import environment
 from edgeproof_deploy.bundle import read_bundle, tampered
+from edgeproof_deploy.bundle_models import inputs_of
 from edgeproof_deploy.engine import make_engine
 from edgeproof_deploy.runtime.errors import BundleError, UnavailableError
 from edgeproof_deploy.runtime.session import ENGINES, Session, open_engine

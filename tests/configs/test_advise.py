@@ -10,7 +10,7 @@ from tests.configs.small_bundle import PAIRS, make_bundle, pair
 
 from edgeproof.accuracies import Score, scores_of_pairs
 from edgeproof.advise import score_of
-from edgeproof.bundle_models import Model
+from edgeproof_deploy.bundle_models import Model
 
 Run = Callable[..., tuple[int, str, str]]
 FAILED = [{"name": "agreement", "status": "fail", "value": 0.5, "limit": 0.95, "bound": "at least"}]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from tests.configs.small_bundle import make_bundle, write_model
 
-from edgeproof.bundle_models import Model, inputs_of, models_of, open_models, skipped_lines
 from edgeproof_configs.errors import EdgeproofError, UsageError
+from edgeproof_deploy.bundle_models import Model, inputs_of, models_of, open_models, skipped_lines
 from edgeproof_deploy.runtime.bundle import Bundle
 from edgeproof_deploy.runtime.session import TENSORRT_FLAVOUR, OnnxSession
 
