@@ -10,7 +10,10 @@ MINUS = "\N{MINUS SIGN}"
 
 ENGINE_NAMES = {
     "pytorch": "PyTorch",
+    "pytorch_compiled": "PyTorch, compiled",
     "onnxruntime": "ONNX Runtime",
+    "onnxruntime_cuda": "ONNX Runtime, CUDA",
+    "onnxruntime_tensorrt": "ONNX Runtime, TensorRT",
     "tensorrt": "TensorRT",
     "tensorrt_rtx": "TensorRT-RTX",
     "openvino": "OpenVINO",

@@ -47,9 +47,13 @@ def engine_state(engine: Any) -> tuple[bool, str]:
     """Return whether an engine's packages are there, and what can be done with it on this machine."""
     missing = engine.available()
     if missing is not None:
-        return False, f"not usable: {missing}"
+        how = "" if engine.install in missing else f"; {engine.install}"
+        return False, f"missing: {missing}{how}"
     not_here = engine().why_not_here()
-    return True, "runs here" if not_here is None else f"can be built, not run here: {not_here}"
+    if not_here is None:
+        return True, "installed, runs here"
+    builds = engine.builds_anywhere
+    return True, f"installed, {'can be built, not run here' if builds else 'does not run here'}: {not_here}"
 
 
 def table(rows: list[tuple[str, str]]) -> str:

@@ -18,6 +18,7 @@ EXTRAS = {
     "onnxruntime": "deploy",
     "onnxscript": "deploy",
     "open_clip": "train",
+    "openvino": "openvino",
     "PIL": "train",
     "polygraphy": "deploy",
     "pytorch_quantization": "compress-legacy",

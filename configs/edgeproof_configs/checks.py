@@ -258,14 +258,36 @@ def measured_latency(recipe: Recipe) -> Iterator[Finding]:
 
 def deployed_once(recipe: Recipe) -> Iterator[Finding]:
     """Nothing is built twice, and no engine's setting is given without the engine."""
-    for key in ("engines", "precisions", "batch"):
+    for key in ("engines", "precisions", "batch", "compute_capability"):
         values = getattr(recipe.deploy, key)
-        if len(set(values)) != len(values):
+        if not isinstance(values, str) and len(set(values)) != len(values):
             yield ("deploy", key), "an entry stands there twice"
     default = DeployConfig.model_fields["compute_capability"].default
     rtx = "tensorrt_rtx" in recipe.deploy.engines
     if recipe.deploy.compute_capability != default and not rtx:
         yield ("deploy", "compute_capability"), "has no effect without 'tensorrt_rtx' in deploy.engines"
+    tensorrt = "tensorrt" in recipe.deploy.engines
+    settings = recipe.deploy.tensorrt.model_dump(exclude_defaults=True)
+    for key in settings:
+        if key in ("version_compatible", "hardware_compatible") and not tensorrt:
+            yield ("deploy", "tensorrt", key), "has no effect without 'tensorrt' in deploy.engines"
+        elif not rtx and not tensorrt:
+            yield (
+                ("deploy", "tensorrt", key),
+                "has no effect without 'tensorrt' or 'tensorrt_rtx' in deploy.engines",
+            )
+
+
+def shipped_text(recipe: Recipe) -> Iterator[Finding]:
+    """A text tower is shipped only where the teacher has one and the student knows words."""
+    place = ("deploy", "text_encoder")
+    if not recipe.deploy.text_encoder:
+        return
+    teacher: Any = component_class("teacher", recipe.teacher.kind)
+    if in_class_scores(recipe):
+        yield place, "has no effect: the student scores classes, not words; remove it"
+    elif not teacher.can_ship_text(recipe.teacher):
+        yield place, f"a teacher of kind '{recipe.teacher.kind}' has no text tower to ship: remove it"
 
 
 CHECKS_OF_LOSSES: tuple[Callable[[Recipe], Iterator[Finding]], ...] = (
@@ -285,6 +307,7 @@ CHECKS = (
     tuning_losses,
     measured_latency,
     deployed_once,
+    shipped_text,
 )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from edgeproof_configs.component_configs import (
     Components,
@@ -46,6 +46,7 @@ __all__ = [
     "Recipe",
     "StudentConfig",
     "TeacherConfig",
+    "TensorRTConfig",
     "TrainConfig",
 ]
 
@@ -186,6 +187,53 @@ class BaselineConfig(Config):
     label_smoothing: Fraction = 0.1
 
 
+EngineName = Literal[
+    "pytorch",
+    "pytorch_compiled",
+    "onnxruntime",
+    "onnxruntime_cuda",
+    "onnxruntime_tensorrt",
+    "openvino",
+    "tensorrt",
+    "tensorrt_rtx",
+]
+CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
+
+
+def known_capabilities(value: object) -> str | tuple[str, ...]:
+    """Return one compute capability, or several, as text; a YAML file may write them as numbers.
+
+    Raises:
+        ValueError: TensorRT-RTX does not build for one of them.
+    """
+    several = isinstance(value, list | tuple)
+    found = tuple(str(number) for number in value) if several else (str(value),)
+    unknown = [number for number in found if number not in CAPABILITIES]
+    if unknown or not found:
+        raise ValueError(
+            f"expected one or several of {', '.join(CAPABILITIES)}, got {', '.join(unknown) or 'none'};"
+            " for other GPUs, Jetson among them, engine tensorrt builds on the device"
+        )
+    return found if several else found[0]
+
+
+ComputeCapability = Annotated[str | tuple[str, ...], BeforeValidator(known_capabilities)]
+
+
+class TensorRTConfig(Config):
+    """How plans of TensorRT and TensorRT-RTX are built and run.
+
+    `optimization_level` 0 to 5 is how long the builder searches. TensorRT alone, both slower: later versions
+    of it can load `version_compatible` plans, and other GPUs `hardware_compatible` ones.
+    `cuda_graph` runs a plan as one CUDA graph for each batch size.
+    """
+
+    optimization_level: Annotated[int, Field(ge=0, le=5)] = 3
+    version_compatible: bool = False
+    hardware_compatible: Literal["none", "ampere_plus", "same_compute_capability"] = "none"
+    cuda_graph: bool = False
+
+
 class DeployConfig(Config):
     """What is exported and built.
 
@@ -196,9 +244,7 @@ class DeployConfig(Config):
     8.9 RTX 40, 12.0 RTX 50, 12.1 GB10.
     """
 
-    engines: list[Literal["pytorch", "onnxruntime", "tensorrt_rtx"]] = Field(
-        default_factory=lambda: ["onnxruntime", "tensorrt_rtx"]
-    )
+    engines: list[EngineName] = Field(default_factory=lambda: ["onnxruntime", "tensorrt_rtx"])
     precisions: list[Literal["fp32", "fp16"]] = Field(default_factory=lambda: ["fp32"])
     batch: tuple[PositiveInt, ...] = (1, 8)
     opset: Annotated[int, Field(ge=18, le=20)] = 18
@@ -213,6 +259,15 @@ class DeployConfig(Config):
             raise ValueError("precisions must name fp32: it is made anyway, for the others are judged by it")
         if "fp16" in self.precisions and all(engine.startswith("pytorch") for engine in self.engines):
             raise ValueError("fp16 lies in the ONNX file, which none of the engines reads")
+        return self
+
+    @model_validator(mode="after")
+    def _turing_has_fp32(self) -> DeployConfig:
+        if "7.5" in self.compute_capability and "tensorrt_rtx" in self.engines:
+            raise ValueError(
+                "compute_capability 7.5 (Turing): TensorRT-RTX has no fp32 matrix products for it, and the"
+                " fp32 form is always built; leave it out, or use engine tensorrt on the device"
+            )
         return self
 
 

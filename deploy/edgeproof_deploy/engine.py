@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -11,9 +13,10 @@ from edgeproof_configs.errors import EdgeproofError, MissingPackageError
 from edgeproof_configs.registry import component_class, kind_of
 from edgeproof_configs.schema import Config
 from edgeproof_deploy.runtime.errors import BundleError, UnavailableError
-from edgeproof_deploy.runtime.session import OnnxSession, Session
+from edgeproof_deploy.runtime.model_interface import Session, check_tensors
+from edgeproof_deploy.runtime.session import OnnxSession
 
-__all__ = ["BuildOptions", "Engine", "EngineConfig", "Session", "make_engine", "open_onnx"]
+__all__ = ["BuildOptions", "Engine", "EngineConfig", "Session", "explained", "make_engine", "open_onnx"]
 
 RUN_HERE = "run here"
 NOT_RUN_HERE = "built, not run here"
@@ -30,15 +33,31 @@ class BuildOptions:
     Attributes:
         batch: batch sizes to serve. The plan is tuned for the first, and takes all from the smallest to the
             largest.
-        compute_capability: of the device that it is for, such as 8.6.
+        compute_capability: of the devices that TensorRT-RTX builds for, such as `8.6`, or several.
         precision: of the arithmetic; it lies in the ONNX file, and is named here for the plan's name.
         label: what the plan is called in place of its precision.
+        sparse: whether two in four weights are zero.
+        version_compatible: TensorRT: later versions of it can load the plan.
+        hardware_compatible: TensorRT: `none`, `ampere_plus` or `same_compute_capability`.
+        optimization_level: 0 to 5, how long the builder searches.
+        cuda_graph: run the plan as a CUDA graph.
     """
 
     batch: tuple[int, ...] = (1, 8)
-    compute_capability: str = "8.6"
+    compute_capability: str | tuple[str, ...] = "8.6"
     precision: str = "fp32"
     label: str = ""
+    sparse: bool = False
+    version_compatible: bool = False
+    hardware_compatible: str = "none"
+    optimization_level: int = 3
+    cuda_graph: bool = False
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """The compute capabilities, of which there may be one."""
+        single = isinstance(self.compute_capability, str)
+        return (self.compute_capability,) if single else tuple(self.compute_capability)
 
 
 class Engine(ABC):
@@ -47,11 +66,15 @@ class Engine(ABC):
     Attributes:
         source: what it runs: the `onnx` file, or the folder of the `student`.
         file_suffix: of what `build` writes; empty where the source is run as it is.
+        install: how to get its package.
+        builds_anywhere: whether it builds for a device that this machine need not have.
     """
 
     Config: ClassVar[type[EngineConfig]]
     source: ClassVar[Literal["onnx", "student"]] = "onnx"
     file_suffix: ClassVar[str] = ""
+    install: ClassVar[str] = "pip install 'edgeproof[deploy]'"
+    builds_anywhere: ClassVar[bool] = False
 
     @property
     def kind(self) -> str:
@@ -64,12 +87,17 @@ class Engine(ABC):
         """Return why it can neither build nor run here, or None."""
 
     @abstractmethod
-    def why_not_here(self) -> str | None:
-        """Return why a built file cannot be run on this machine, or None."""
+    def why_not_here(self, built: Path | None = None) -> str | None:
+        """Return why it does not run on this machine, or None.
+
+        Args:
+            built: what `build` returned, where that may fit some machines and others not; None asks of the
+                engine alone.
+        """
 
     @property
     def runs_here(self) -> bool:
-        """Whether `open` works on this machine."""
+        """Whether `open` works on this machine, of files that fit it."""
         return self.why_not_here() is None
 
     @property
@@ -114,8 +142,28 @@ def make_engine(kind: str) -> Engine:
     engine: Any = component_class("engine", kind)
     reason = engine.available()
     if reason is not None:
-        raise MissingPackageError(f"engine {kind}: {reason}", fix="pip install 'edgeproof[deploy]'")
+        raise MissingPackageError(f"engine {kind}: {reason}", fix=engine.install)
     return engine()
+
+
+@contextmanager
+def explained(where: Path) -> Iterator[None]:
+    """Turn errors of the runtime within the block into those of the command line.
+
+    Args:
+        where: the file that is worked on.
+
+    Raises:
+        MissingPackageError: a package or a device cannot be used here.
+        EdgeproofError: a file is no model, or was changed.
+    """
+    try:
+        yield
+    except UnavailableError as error:
+        raise MissingPackageError(str(error), where=where, fix="see `edgeproof ls engines`") from error
+    except BundleError as error:
+        fix = "run the stage that makes it again, or choose another engine"
+        raise EdgeproofError(f"the model {error.reason}", where=where, fix=fix) from error
 
 
 def open_onnx(path: Path, *, device: str = "cpu", threads: int | None = None) -> OnnxSession:
@@ -125,9 +173,7 @@ def open_onnx(path: Path, *, device: str = "cpu", threads: int | None = None) ->
         MissingPackageError: onnxruntime is not installed or cannot use the device.
         EdgeproofError: the file is no model that it can load.
     """
-    try:
-        return OnnxSession(path, device=device, threads=threads, name=path.name)
-    except UnavailableError as error:
-        raise MissingPackageError(str(error)) from error
-    except BundleError as error:
-        raise EdgeproofError(error.reason, where=path, fix="run the export stage again") from error
+    with explained(path):
+        session = OnnxSession(path, device=device, threads=threads, name=path.name)
+        check_tensors(session.inputs, session.outputs, path.name)
+        return session

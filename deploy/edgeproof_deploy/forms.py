@@ -9,11 +9,12 @@ from typing import Literal
 from edgeproof_compress.quantized_student import QuantizedStudent
 from edgeproof_configs.run import RunDir
 from edgeproof_configs.schema import Recipe
+from edgeproof_deploy.runtime.session import TENSORRT_FLAVOUR
 from edgeproof_train.student import Student
 
 Name = Literal["student", "sparse"]
 Precision = Literal["fp32", "fp16", "int8"]
-TENSORRT = ("tensorrt", "tensorrt_rtx")
+TENSORRT = TENSORRT_FLAVOUR
 """Engines that read the INT8 file with the placement of TensorRT; the others read that of ONNX Runtime."""
 
 
@@ -40,6 +41,12 @@ class StudentForm:
     def has_own_student(self) -> bool:
         """Whether PyTorch computes it by itself; half precision exists in the ONNX file alone."""
         return self.precision != "fp16"
+
+    def runs_in(self, engine: str) -> bool:
+        """Whether an engine has this form; compiled PyTorch rounds nothing, so it has fp32 alone."""
+        if engine == "pytorch":
+            return self.has_own_student
+        return self.precision == "fp32" or engine != "pytorch_compiled"
 
     def onnx_name(self, engine: str) -> str:
         """Return the name of the ONNX file that an engine reads of this form."""
@@ -75,5 +82,5 @@ def forms_of(recipe: Recipe, run: RunDir) -> list[StudentForm]:
 
 def onnx_files(form: StudentForm, engines: list[str]) -> dict[str, str]:
     """Return the ONNX files that a form needs for some engines: file name -> one engine that reads it."""
-    kinds = [kind for kind in engines if kind != "pytorch"] or ["onnxruntime"]
+    kinds = [kind for kind in engines if not kind.startswith("pytorch")] or ["onnxruntime"]
     return {form.onnx_name(kind): kind for kind in reversed(["onnxruntime", *kinds])}

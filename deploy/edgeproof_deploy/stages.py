@@ -12,9 +12,10 @@ from edgeproof_compress.calibration import calibration_images
 from edgeproof_compress.integers import IntegerStudent
 from edgeproof_compress.quantized_student import QuantizedStudent
 from edgeproof_configs.run import environment
+from edgeproof_configs.schema import DeployConfig
 from edgeproof_configs.stage import StageContext, StageOutcome
 from edgeproof_data.loader import eval_batches
-from edgeproof_deploy.engine import BuildOptions, make_engine
+from edgeproof_deploy.engine import NOT_RUN_HERE, RUN_HERE, BuildOptions, make_engine
 from edgeproof_deploy.export import export_onnx
 from edgeproof_deploy.forms import TENSORRT, StudentForm, forms_of, onnx_files
 from edgeproof_deploy.parity import gate_failures, gates_not_measured
@@ -22,9 +23,9 @@ from edgeproof_deploy.parity_report import write_parity
 from edgeproof_deploy.pictures import write_pictures
 from edgeproof_deploy.qdq_lint import lint
 from edgeproof_deploy.run_bundle import bundle_of_run
-from edgeproof_deploy.verify import FormFiles, Verification, verify_run
 from edgeproof_deploy.runtime.self_test import FOLDER as SELF_TEST_FOLDER
 from edgeproof_deploy.self_test import self_test_of_run
+from edgeproof_deploy.verify import FormFiles, Verification, verify_run
 from edgeproof_train.run_data import RunData
 from edgeproof_train.student import Student
 
@@ -46,8 +47,15 @@ def export_stage(context: StageContext) -> StageOutcome:
         f"{name.removeprefix('model.')} {told['size_bytes'] / 1e6:.1f} MB, cosine {told['cosine_min']:.6f}"
         for name, told in files.items()
     ]
-    first = files["model.onnx"]
-    return StageOutcome([folder / name for name in files], {**first, "files": files}, "; ".join(words))
+    outputs, metrics = [folder / name for name in files], {**files["model.onnx"], "files": files}
+    if context.recipe.deploy.text_encoder:
+        from edgeproof_deploy.text_export import export_run_text
+
+        text = export_run_text(RunData(context), folder)
+        outputs += text.files
+        metrics["text"] = text.to_dict() | {"files": [str(file.relative_to(folder)) for file in text.files]}
+        words.append(f"text tower {text.size_bytes / 1e6:.1f} MB, cosine {text.cosine_min:.6f}")
+    return StageOutcome(outputs, metrics, "; ".join(words))
 
 
 def export_form(
@@ -90,21 +98,33 @@ def build_stage(context: StageContext) -> StageOutcome:
     for kind in deploy.engines:
         engine = make_engine(kind)
         for form in forms_of(context.recipe, context.run):
-            if engine.source == "student" and not form.has_own_student:
+            if not form.runs_in(kind):
                 continue
             source = source_of(context, form, kind)
-            options = BuildOptions(deploy.batch, deploy.compute_capability, form.precision, form.key)
-            built = engine.build(source, folder, options)
+            built = engine.build(source, folder, build_options(deploy, form))
             files = engine.files(built)
             outputs += files
+            reason = engine.why_not_here(built)
             engines[f"{form.key}/{kind}"] = {
-                "status": engine.status,
-                "reason": engine.why_not_here() or "",
+                "status": RUN_HERE if reason is None else NOT_RUN_HERE,
+                "reason": reason or "",
                 "file": files[0].name if files else None,
                 "size_bytes": size_of(built),
             }
     words = [f"{name} {told['size_bytes'] / 1e6:.1f} MB, {told['status']}" for name, told in engines.items()]
     return StageOutcome(outputs, {"engines": engines}, "; ".join(words))
+
+
+def build_options(deploy: DeployConfig, form: StudentForm) -> BuildOptions:
+    """Return how plans of a form are built."""
+    return BuildOptions(
+        batch=deploy.batch,
+        compute_capability=deploy.compute_capability,
+        precision=form.precision,
+        label=form.key,
+        sparse=form.name == "sparse",
+        **deploy.tensorrt.model_dump(),
+    )
 
 
 def source_of(context: StageContext, form: StudentForm, kind: str) -> Path:
@@ -131,12 +151,13 @@ def verify_stage(context: StageContext) -> StageOutcome:
     data = RunData(context)
     kinds = [kind for kind in context.recipe.deploy.engines if kind != "pytorch"]
     forms = [
-        FormFiles(form, {kind: built_file(context, form, kind) for kind in kinds})
+        FormFiles(form, {kind: built_file(context, form, kind) for kind in kinds if form.runs_in(kind)})
         for form in forms_of(context.recipe, context.run)
     ]
     found: Verification = verify_run(data, forms, folder)
     write_parity(folder / "parity.json", found.pairs, found.preprocessing, environment())
     pictures = write_pictures(data, found, folder)
+    self_test = self_test_of_run(context, data.split("test"), folder / SELF_TEST_FOLDER)
     failures = gate_failures(found.pairs) + found.other_failures()
     metrics = {
         "rows": found.rows,
@@ -153,4 +174,3 @@ def bundle_stage(context: StageContext) -> StageOutcome:
     files = bundle_of_run(context)
     size = sum(file.stat().st_size for file in files)
     return StageOutcome(files, {"size_bytes": size}, f"{len(files)} files, {size / 1e6:.1f} MB")
-    self_test = self_test_of_run(context, data.split("test"), folder / SELF_TEST_FOLDER)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from edgeproof_deploy.runtime.session import Session
 from edgeproof_train.student import Student
@@ -26,13 +27,55 @@ class TorchSession(Session):
         self.device = torch.device(device)
         self.student = student.float().to(self.device).eval()
         self.providers = (f"torch {self.device.type}",)
+        side = student.preprocess.image_size
+        self.inputs = {"image": (-1, 3, side, side)}
+        self.outputs = {"embedding": (-1, student.embedding_dim)}
+
+    def embed(self, image: Tensor) -> Tensor:
+        """Return the embedding (B, D) of images (B, 3, H, W)."""
+        return self.student(image).embedding
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the embedding (B, D), not normalised."""
         with torch.inference_mode():
             image = torch.from_numpy(np.ascontiguousarray(inputs["image"])).to(self.device)
-            return {"embedding": self.student(image).embedding.cpu().numpy()}
+            return {"embedding": self.embed(image).cpu().numpy()}
 
     def close(self) -> None:
         """Free the student."""
         del self.student
+
+
+class CompiledSession(TorchSession):
+    """A student through torch.compile, as one graph or not at all.
+
+    The first run compiles for its batch size, the next other size for all sizes, and one image alone once
+    more: time none of these.
+
+    Args:
+        student: is moved to the device.
+        device: `cpu` or `cuda`.
+        threads: CPU threads within one operator, for the whole process; None leaves them as they are.
+        backend: of torch.compile.
+    """
+
+    def __init__(
+        self,
+        student: Student,
+        device: str = "cpu",
+        threads: int | None = None,
+        backend: str = "inductor",
+    ):
+        super().__init__(student, device, threads)
+        self.providers = (f"torch.compile {backend} {self.device.type}",)
+        eager = super().embed
+        self._compiled: Callable[[Tensor], Tensor] = torch.compile(eager, fullgraph=True, backend=backend)
+
+    def embed(self, image: Tensor) -> Tensor:
+        """Return the embedding (B, D) of images (B, 3, H, W)."""
+        return self._compiled(image)
+
+    def close(self) -> None:
+        """Free the student and its code."""
+        del self._compiled
+        super().close()

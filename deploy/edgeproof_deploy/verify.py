@@ -237,7 +237,7 @@ def run_engine(
         The form, without embeddings where the engine cannot run here, and the gates of the engine itself.
     """
     engine = make_engine(kind)
-    reason = engine.why_not_here()
+    reason = engine.why_not_here(file)
     if reason is not None:
         return Form(of.name, kind, of.precision, reason=f"{NOT_RUN_HERE}: {reason}"), []
     session = engine.open(file)

@@ -66,7 +66,7 @@ def test_ship__leaves_every_artefact(shipped: Shipped) -> None:
     ):
         assert (bundle / name).stat().st_size, name
     sidecar = json.loads((bundle / "engines" / "tensorrt_rtx-fp32-sm86.json").read_text())
-    assert sidecar["run"] == "built, not run here"
+    assert sidecar["status"] == "built, not run here"
     assert (bundle / "engines" / sidecar["plan"]).stat().st_size > 10_000
 
 

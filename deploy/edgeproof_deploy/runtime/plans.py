@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,7 +13,7 @@ from edgeproof_deploy.runtime.bundle import ENGINES_FOLDER, Bundle
 from edgeproof_deploy.runtime.cache_folder import cache_folder, keep
 from edgeproof_deploy.runtime.cuda_device import CudaDevice, cuda_device
 from edgeproof_deploy.runtime.errors import BundleError, UnavailableError
-from edgeproof_deploy.runtime.plan_build import build_plan
+from edgeproof_deploy.runtime.plan_build import BuiltPlan, build_plan
 from edgeproof_deploy.runtime.plan_session import PlanSession
 from edgeproof_deploy.runtime.plan_sidecar import PlanSettings, Sidecar, as_json
 from edgeproof_deploy.runtime.tensorrt_package import (
@@ -26,7 +26,6 @@ from edgeproof_deploy.runtime.tensorrt_package import (
 )
 
 PLAN_SUFFIX, SIDECAR_SUFFIX = ".engine", ".json"
-RUN_HERE = "run here"
 AMPERE = 8
 
 
@@ -178,7 +177,8 @@ def open_bundled_plan(bundle: Bundle, engine: str, model: str, *, rebuild: bool 
             told = ". ".join(reasons) or f"the bundle holds no {engine} plan of {model}"
             command = f"edgeproof predict {bundle.path} IMAGE --engine {engine} --rebuild"
             raise UnavailableError(f"{told}. Build one for this device from {model}: {command}")
-        write_plan(engine, bundle.read(model), settings, onnx_name=model, plan=kept)
+        built = build_plan(engine, bundle.read(model), settings, onnx_name=model, plan_name=kept.name)
+        keep_plan(built, kept, {"status": "run here", "reason": None})
     return open_plan_file(kept, engine)
 
 
@@ -240,31 +240,13 @@ def kept_plan(here: Here, onnx_sha256: str, settings: PlanSettings) -> Path:
     return cache_folder("plans", here.key, hashlib.sha256(told).hexdigest()[:24] + PLAN_SUFFIX)
 
 
-def write_plan(
-    engine: str,
-    onnx: bytes,
-    settings: PlanSettings,
-    *,
-    onnx_name: str,
-    plan: Path,
-    more: dict[str, Any] | None = None,
-) -> Sidecar:
-    """Build a plan and write it, and beside it its sidecar.
+def keep_plan(built: BuiltPlan, plan: Path, said: Mapping[str, Any]) -> None:
+    """Write a plan, and beside it its sidecar.
 
     Args:
-        engine: `tensorrt` or `tensorrt_rtx`.
-        onnx: the model, self-contained.
-        settings: how it is built.
-        onnx_name: what the model's file is called.
+        built: the plan in memory.
         plan: the file to write.
-        more: what the sidecar says besides; by default that the plan is run on this machine.
-
-    Raises:
-        UnavailableError: the package or a device is missing.
-        BundleError: the model cannot be built.
+        said: what the sidecar says besides, such as whether the plan could be run.
     """
-    built = build_plan(engine, onnx, settings, onnx_name=onnx_name, plan_name=plan.name)
-    said = {"status": RUN_HERE, "reason": None} if more is None else more
     keep(plan, built.plan)
     keep(plan.with_suffix(SIDECAR_SUFFIX), as_json(built.sidecar, {**said, **built.more}))
-    return built.sidecar

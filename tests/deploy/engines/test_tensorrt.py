@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -10,7 +11,6 @@ from onnx import TensorProto, helper
 
 from edgeproof_configs.errors import EdgeproofError, MissingPackageError
 from edgeproof_deploy.engine import BuildOptions, make_engine
-from edgeproof_deploy.runtime.cuda_device import why_no_cuda
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
 
@@ -35,29 +35,63 @@ def test_build__a_plan_for_another_machine_with_its_sidecar(onnx_file: Path, tmp
     assert plan.stat().st_size > 100_000
     sidecar = json.loads(plan.with_suffix(".json").read_text())
     assert sidecar["engine"] == "tensorrt_rtx"
-    assert sidecar["precision"] == "fp32"
+    assert sidecar["settings"]["precision"] == "fp32"
     assert sidecar["tf32"] is False
-    assert sidecar["compute_capability"] == "8.6"
+    assert sidecar["compute_capabilities"] == ["8.6"]
     assert sidecar["onnx_sha256"] == hashlib.sha256(onnx_file.read_bytes()).hexdigest()
     assert sidecar["plan_sha256"] == hashlib.sha256(plan.read_bytes()).hexdigest()
-    shapes = {bound: [size, 3, 32, 32] for bound, size in (("min", 1), ("opt", 2), ("max", 8))}
+    bounds = (("smallest", 1), ("tuned_for", 2), ("largest", 8))
+    shapes = {bound: [size, 3, 32, 32] for bound, size in bounds}
     assert sidecar["profile"] == {"image": shapes}
     assert sidecar["outputs"] == ["embedding"]
-    assert sidecar["run"] == "built, not run here"
-    assert sidecar["versions"]["tensorrt_rtx"][0].isdigit()
+    assert sidecar["status"] == "built, not run here"
+    assert sidecar["reason"] == engine.why_not_here()
+    assert sidecar["version"][0].isdigit()
     assert engine.files(plan) == [plan, plan.with_suffix(".json")]
 
 
 def test_build__every_capability_of_the_recipe(onnx_file: Path, tmp_path: Path) -> None:
-    for capability in ("8.0", "8.9", "12.0"):
-        options = BuildOptions(compute_capability=capability)
-        plan = make_engine("tensorrt_rtx").build(onnx_file, tmp_path, options)
-        assert plan.name.endswith(f"sm{capability.replace('.', '')}.engine")
+    engine = make_engine("tensorrt_rtx")
+    for capability in ("8.0", "8.9", "12.0", "12.1"):
+        plan = engine.build(onnx_file, tmp_path, BuildOptions(compute_capability=capability))
+        assert plan.name == f"tensorrt_rtx-fp32-sm{capability.replace('.', '')}.engine"
+        assert json.loads(plan.with_suffix(".json").read_text())["compute_capabilities"] == [capability]
+
+
+def test_build__one_plan_for_several_capabilities(onnx_file: Path, tmp_path: Path) -> None:
+    several = ("8.0", "8.6", "8.9", "12.0", "12.1")
+    options = BuildOptions(compute_capability=several, label="sparse_fp32", sparse=True)
+    plan = make_engine("tensorrt_rtx").build(onnx_file, tmp_path, options)
+    assert plan.name == "tensorrt_rtx-sparse_fp32-sm80-sm86-sm89-sm120-sm121.engine"
+    sidecar = json.loads(plan.with_suffix(".json").read_text())
+    assert sidecar["compute_capabilities"] == list(several)
+    assert sidecar["flags"] == ["SPARSE_WEIGHTS"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"compute_capability": "7.5"}, "no fp32 matrix products for compute capability 7.5"),
+        (
+            {"compute_capability": ("8.6", "8.7")},
+            r"cannot build for compute capability 8\.7.*need engine tensorrt",
+        ),
+    ],
+)
+def test_build__a_capability_that_cannot_be_built_for(
+    onnx_file: Path, tmp_path: Path, changes: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(MissingPackageError, match=told) as caught:
+        make_engine("tensorrt_rtx").build(onnx_file, tmp_path / "out", BuildOptions(**changes))
+    assert caught.value.exit_code == 5
+    assert not (tmp_path / "out").exists()
 
 
 def test_build__the_first_complaint_of_the_parser_is_reported(tmp_path: Path) -> None:
     model = one_node(tmp_path / "odd.onnx", "Det2")
-    with pytest.raises(EdgeproofError, match=r"cannot be parsed as a TensorRT plan: Det2 'odd'") as caught:
+    with pytest.raises(
+        EdgeproofError, match=r"cannot be parsed as a TensorRT-RTX plan: Det2 'odd'"
+    ) as caught:
         make_engine("tensorrt_rtx").build(model, tmp_path / "out", BuildOptions())
     assert caught.value.where == str(model)
     assert not (tmp_path / "out").exists()
@@ -66,7 +100,7 @@ def test_build__the_first_complaint_of_the_parser_is_reported(tmp_path: Path) ->
 def test_build__a_damaged_file(tmp_path: Path) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"\x00\x01 no model")
-    with pytest.raises(EdgeproofError, match="cannot be parsed as a TensorRT plan: "):
+    with pytest.raises(EdgeproofError, match="cannot be parsed as a TensorRT-RTX plan: "):
         make_engine("tensorrt_rtx").build(broken, tmp_path / "out", BuildOptions())
 
 
@@ -74,8 +108,7 @@ def test_open__says_why_it_does_not_run_here(tmp_path: Path) -> None:
     engine = make_engine("tensorrt_rtx")
     assert not engine.runs_here
     assert engine.status == "built, not run here"
-    with pytest.raises(MissingPackageError, match="cannot be run here: ") as caught:
+    with pytest.raises(MissingPackageError, match="engine tensorrt_rtx: ") as caught:
         engine.open(tmp_path / "x.engine")
     assert caught.value.exit_code == 5
-    if why_no_cuda():
-        assert str(why_no_cuda()) in str(caught.value)
+    assert str(engine.why_not_here()) in str(caught.value)
