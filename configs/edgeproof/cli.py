@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from edgeproof import measure_commands
+from edgeproof import measure_commands, verify_command
 from edgeproof.options import (
     DeviceOption,
     JsonOption,
+    RebuildOption,
     RecipeArgument,
     RunOption,
     SeedsOption,
@@ -37,9 +38,6 @@ STAGES = {
     "build": "Build the engines.",
     "report": "Write report.html and result.json.",
     "bundle": "Pack what is shipped, with its proof.",
-}
-STAGES_ON_BUNDLES = {
-    "verify": "Compare the forms of the student; RECIPE may be a bundle.",
 }
 
 
@@ -120,15 +118,6 @@ def stage_command(stage: str, text: str) -> Callable[..., int]:
         strict: StrictOption = False,
         seeds: SeedsOption = None,
     ) -> int:
-        from edgeproof.bundles import is_bundle, refuse_options
-
-        if stage in STAGES_ON_BUNDLES and is_bundle(Path(recipe)):
-            from edgeproof import bundle_checks
-
-            refuse_options(
-                {"--run": run, "--set": overrides, "--device": device, "--strict": strict, "--seeds": seeds}
-            )
-            return bundle_checks.verify(Path(recipe))
         return run_chain(
             recipe, seeds, overrides=overrides or [], run=run, until=stage, device=device, strict=strict
         )
@@ -137,8 +126,9 @@ def stage_command(stage: str, text: str) -> Callable[..., int]:
     return command
 
 
-for _stage, _text in {**STAGES, **STAGES_ON_BUNDLES}.items():
+for _stage, _text in STAGES.items():
     app.command(_stage)(stage_command(_stage, _text))
+app.command()(verify_command.verify)
 app.command()(measure_commands.bench)
 app.command()(measure_commands.advise)
 
@@ -154,12 +144,15 @@ def predict(
         str | None, typer.Option(metavar="FILE|A,B,C", help="Choose among these labels only.")
     ] = None,
     top: Annotated[int, typer.Option(min=1, metavar="N", help="How many labels to show.")] = 5,
+    rebuild: RebuildOption = False,
     as_json: JsonOption = False,
 ) -> int:
     """Say what is in images, without PyTorch."""
     from edgeproof.prediction import predict
 
-    return predict(bundle, images, engine=engine, labels=labels, top=top, as_json_text=as_json)
+    return predict(
+        bundle, images, engine=engine, labels=labels, top=top, as_json_text=as_json, rebuild=rebuild
+    )
 
 
 @app.command()

@@ -18,13 +18,13 @@ NAMED = 3
 
 
 def claims_in_onnxruntime(
-    form: str, model: Path, precision: str, sparse: bool, threads: int | None = 1
+    form: str, model: Path | bytes, precision: str, sparse: bool, threads: int | None = 1
 ) -> list[Claim]:
     """Return the claims of an ONNX file as ONNX Runtime runs it on this CPU.
 
     Args:
         form: what the form is called.
-        model: the file.
+        model: the file, or its bytes.
         precision: fp32, fp16 or int8.
         sparse: whether it is a sparse form.
         threads: for loading it.
@@ -36,7 +36,7 @@ def claims_in_onnxruntime(
     wanted = claimed(precision, sparse)
     if not wanted:
         return []
-    stored = OnnxGraph(onnx.load(model))
+    stored = OnnxGraph(onnx.load(model) if isinstance(model, Path) else onnx.load_model_from_string(model))
     checks = {
         SPARSE_WEIGHTS: lambda: _sparse_weights(stored),
         SPARSE_KERNELS: lambda: (
