@@ -14,6 +14,7 @@ from typing import Any
 
 from edgeproof_benchmarks.formats import significant
 from edgeproof_benchmarks.latency import Latency, Ratio
+from edgeproof_benchmarks.machine.conditions import stamp
 from edgeproof_configs.files import write_json
 from edgeproof_configs.run import environment
 
@@ -79,6 +80,7 @@ def keep(
     latencies: Mapping[str, Latency],
     ratios: Mapping[str, Ratio],
     figures: Mapping[str, Any] | None = None,
+    conditions: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Print a table and write the record where `--out` says; return the record.
 
@@ -90,6 +92,7 @@ def keep(
         latencies: by name, measured in alternating rounds.
         ratios: by name, of two of them.
         figures: other figures, such as bytes.
+        conditions: the machine before and after, as `machine.conditions` tells it.
     """
     record = {
         "schema_version": SCHEMA_VERSION,
@@ -98,12 +101,15 @@ def keep(
         "command": command_line(module, arguments),
         "quick": bool(options.quick),
         "environment": environment(),
+        **({"conditions": dict(conditions)} if conditions else {}),
         "settings": dict(settings),
         "latencies_ms": {name: latency.to_dict() for name, latency in latencies.items()},
         "ratios": {name: ratio.to_dict() for name, ratio in ratios.items()},
         "figures": dict(figures or {}),
     }
     print(table(latencies, ratios, figures or {}))
+    if conditions:
+        print(stamp(conditions))
     if options.out:
         write_json(options.out, record)
         print(f"written: {options.out}")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from edgeproof_benchmarks.predict_overhead import main
+from edgeproof_benchmarks.predict_overhead import ROUNDS_MORE, main
 from edgeproof_configs.errors import DataError
 from edgeproof_deploy.bundle import BundleParts, write_bundle
 from edgeproof_deploy.runtime.preprocess import Preprocess
@@ -29,7 +29,9 @@ def test_main__predicts_the_same_images_in_both_ways(bundle: Path, image_files: 
     record = main([str(bundle), str(image_files[0].parent), "--quick"])
     assert set(record["latencies_ms"]) == {"predict", "decode + preprocess + session", "session alone"}
     assert record["settings"] == {"images": 4, "threads": 1, "image_size": 8, "labels": 3}
-    assert record["ratios"]["predict / bare"]["rounds"] == 2
+    assert record["ratios"]["predict / bare"]["rounds"] == 2 * ROUNDS_MORE
+    share = record["figures"]["overhead_of_session"]
+    assert share["low"] <= share["median"] <= share["high"]
 
 
 def test_main__without_images(bundle: Path, tmp_path: Path):

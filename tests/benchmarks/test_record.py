@@ -33,7 +33,9 @@ def test_keep__writes_machine_command_and_n(
     record = json.loads(out.read_text())
     assert record["command"] == "python -m edgeproof_benchmarks.reads --out …/reads.json --seconds 3"
     assert record["latencies_ms"]["a"]["n"] == 20
-    assert record["ratios"]["a / b"] == {"median": 2.0, "low": 1.9, "high": 2.1, "rounds": 10}
+    found = record["ratios"]["a / b"]
+    assert (found["median"], found["low"], found["high"], found["rounds"]) == (2.0, 1.9, 2.1, 10)
+    assert (found["interval"], found["confidence"], found["n"]) == ([1.95, 2.05], 0.98, 400)
     assert record["environment"]["cores"]
     assert record["quick"] is False
     assert "a / b: 2.00" in capsys.readouterr().out

@@ -22,7 +22,7 @@ def write_model(path: Path, layers: int = 1, batch: int | str = "batch", side: i
     """Write a model of some convolutions: image (B, 3, side, side) to embedding (B, 3)."""
     random = np.random.default_rng(0)
     weights = [
-        numpy_helper.from_array(random.normal(size=(3, 3, 3, 3)).astype(np.float32), f"w{index}")
+        numpy_helper.from_array(random.normal(0, 0.2, (3, 3, 3, 3)).astype(np.float32), f"w{index}")
         for index in range(layers)
     ]
     names = ["image", *(f"features{index}" for index in range(layers))]

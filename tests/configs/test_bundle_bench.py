@@ -13,7 +13,8 @@ from tests.configs.small_bundle import make_bundle, write_model
 from edgeproof_configs.errors import EdgeproofError, UsageError
 from edgeproof_deploy.bundle_models import Model, inputs_of, models_of, open_models, skipped_lines
 from edgeproof_deploy.runtime.bundle import Bundle
-from edgeproof_deploy.runtime.session import TENSORRT_FLAVOUR, OnnxSession
+from edgeproof_deploy.runtime.cuda_device import why_no_cuda
+from edgeproof_deploy.runtime.session import OnnxSession
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -49,15 +50,11 @@ def test_open_models__a_changed_file(bundle: Path):
         open_models(bundle, stack)
 
 
+@pytest.mark.skipif(why_no_cuda() is None, reason="this machine has a CUDA device")
 def test_open_models__nothing_that_runs_here(tmp_path: Path):
     bundle = make_bundle(tmp_path, models={"model.int8.trt.onnx": 1})
-    with ExitStack() as stack:
-        try:
-            opened = open_models(bundle, stack)
-        except EdgeproofError as error:
-            assert error.what.startswith("no model of the bundle runs here: ")
-        else:
-            assert {model.engine for model in opened.sessions} <= set(TENSORRT_FLAVOUR)
+    with ExitStack() as stack, pytest.raises(EdgeproofError, match="no model of the bundle runs here: "):
+        open_models(bundle, stack)
 
 
 def test_skipped_lines__an_engine_of_which_nothing_runs_is_named_once():

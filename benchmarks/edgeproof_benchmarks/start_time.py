@@ -1,0 +1,106 @@
+"""How long the device waits: import of the runtime, a bundle's first prediction, and a warm one beside it.
+
+Every sample is a Python of its own, started and ended, but for what is said to be inside. `-I` keeps the
+user's own start-up files out of it; the files of the packages are in the page cache after the first.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeproof_benchmarks.latency import Latency, alternate, ratio, summarise
+from edgeproof_benchmarks.machine.conditions import Watch
+from edgeproof_benchmarks.record import keep, parser
+
+IMPORT = """
+import time
+before = time.perf_counter()
+from edgeproof_deploy.runtime.predictor import Predictor
+print(time.perf_counter() - before)
+"""
+IMPORT_ALL = IMPORT.replace(
+    "from edgeproof", "import numpy, PIL.Image, onnxruntime\nbefore = time.perf_counter()\nfrom edgeproof"
+)
+FIRST = """
+import sys, time
+before = time.perf_counter()
+from edgeproof_deploy.runtime.predictor import Predictor
+predictor = Predictor.open(sys.argv[1], threads=int(sys.argv[3]))
+opened = time.perf_counter()
+predictor.predict([sys.argv[2]])
+done = time.perf_counter()
+predictor.predict([sys.argv[2]])
+print(opened - before, done - opened, time.perf_counter() - done)
+"""
+PARTS = ("import and open", "first prediction", "second prediction")
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Start each program in turns, print and keep the figures."""
+    options_parser = parser("start_time", __doc__)
+    options_parser.add_argument("bundle", type=Path, help="a bundle: folder or .tar")
+    options_parser.add_argument("image", type=Path, help="an image file")
+    options_parser.add_argument("--threads", type=int, default=1)
+    options_parser.add_argument("--rounds", type=int, default=30)
+    options = options_parser.parse_args(arguments)
+    rounds = 2 if options.quick else options.rounds
+    inside: dict[str, list[list[float]]] = {"import": [], "import, packages loaded": [], "predict": []}
+    command = [str(options.bundle), str(options.image), str(options.threads)]
+    calls = {
+        "python -c pass": started("pass", []),
+        "import of the runtime": started(IMPORT, inside["import"]),
+        "import, numpy, Pillow and onnxruntime loaded": started(
+            IMPORT_ALL, inside["import, packages loaded"]
+        ),
+        "cold start to first prediction": started(FIRST, inside["predict"], *command),
+    }
+    watch = Watch()
+    times = alternate(calls, rounds)
+    conditions = watch.end(times)
+    within = {
+        "inside: import of the runtime": inside_of(inside["import"], 0),
+        "inside: import, packages loaded": inside_of(inside["import, packages loaded"], 0),
+        **{f"inside: {name}": inside_of(inside["predict"], place) for place, name in enumerate(PARTS)},
+    }
+    return keep(
+        options,
+        "start_time",
+        arguments,
+        settings={"threads": options.threads, "page cache": "warm", "bytecode": "compiled"},
+        latencies=times | within,
+        ratios={
+            "cold start / bare Python": ratio(
+                times["cold start to first prediction"], times["python -c pass"]
+            )
+        },
+        conditions=conditions,
+    )
+
+
+def started(code: str, inside: list[list[float]], *words: str) -> Callable[[], None]:
+    """Return a call that runs code in a Python of its own and notes the seconds that it prints, if any."""
+
+    def run() -> None:
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", code, *words], check=True, stdout=subprocess.PIPE, text=True
+        )
+        if done.stdout:
+            inside.append([float(word) for word in done.stdout.split()])
+
+    return run
+
+
+def inside_of(noted: list[list[float]], place: int) -> Latency:
+    """Return the distribution of one of the times that the programs printed; the first run does not count."""
+    trace_ms = 1000 * np.array(noted)[1:, place]
+    return summarise(trace_ms, float(trace_ms.sum()) / 1000, rounds=tuple(trace_ms.tolist()))
+
+
+if __name__ == "__main__":
+    main()
