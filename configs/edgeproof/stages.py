@@ -89,7 +89,12 @@ CHAIN = (
         applies=lambda plain: bool(plain["compress"] and plain["compress"]["quantization"]),
     ),
     Stage("head", "edgeproof_train.stages:head_stage", ("head",), ("embed", "train")),
-    Stage("export", "edgeproof_deploy.stages:export_stage", ("deploy",), ("train", "sparsify", "quantize")),
+    Stage(
+        "export",
+        "edgeproof_deploy.stages:export_stage",
+        ("deploy", "teacher", "head"),
+        ("teacher", "embed", "train", "sparsify", "quantize"),
+    ),
     Stage("build", "edgeproof_deploy.stages:build_stage", ("deploy",), ("export",)),
     Stage(
         "verify",

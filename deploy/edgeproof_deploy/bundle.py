@@ -14,11 +14,19 @@ from edgeproof_configs import __version__
 from edgeproof_configs.errors import EdgeproofError
 from edgeproof_configs.files import atomic_open, explain_os_errors, sha256_of, write_json, write_text
 from edgeproof_deploy.bundle_readme import bundle_readme
-from edgeproof_deploy.runtime.bundle import ENGINES_FOLDER, MANIFEST, SCHEMA_VERSION, Bundle, manifest_digest
+from edgeproof_deploy.runtime.bundle import (
+    ENGINES_FOLDER,
+    MANIFEST,
+    SCHEMA_VERSION,
+    TEXT_FOLDER,
+    Bundle,
+    manifest_digest,
+)
 from edgeproof_deploy.runtime.errors import BundleError
 from edgeproof_deploy.runtime.head import HEAD_FILE, LABELS_FILE
 from edgeproof_deploy.runtime.predictor import PREPROCESS_FILE
 from edgeproof_deploy.runtime.preprocess import Preprocess
+from edgeproof_deploy.runtime.self_test import FOLDER as SELF_TEST_FOLDER
 
 OURS = ("schema_version", "edgeproof_version", "name", "files", "manifest_sha256")
 
@@ -26,7 +34,6 @@ OURS = ("schema_version", "edgeproof_version", "name", "files", "manifest_sha256
 @dataclass(frozen=True)
 class BundleParts:
     """Where the parts of a bundle lie.
-from edgeproof_deploy.runtime.self_test import FOLDER as SELF_TEST_FOLDER
 
     Attributes:
         name: of the bundle, and of the folder in the tar.
@@ -36,6 +43,8 @@ from edgeproof_deploy.runtime.self_test import FOLDER as SELF_TEST_FOLDER
         parity: `parity.json`.
         report: `report.html`, if there is one.
         engines: plans and their sidecars; they keep their names.
+        text: model, settings and merges of the text tower; they keep their names.
+        self_test: images and what the models gave for them, as `write_self_test` returns them.
         facts: what the manifest says besides: `teacher`, `student`, `data`, `recipe`, `versions`, `verdict`.
     """
 
@@ -43,11 +52,11 @@ from edgeproof_deploy.runtime.self_test import FOLDER as SELF_TEST_FOLDER
     models: Sequence[Path]
     head: Path
     preprocess: Preprocess
-        text: model, settings and merges of the text tower; they keep their names.
-        self_test: images and what the models gave for them, as `write_self_test` returns them.
     parity: Path
     report: Path | None = None
     engines: Sequence[Path] = ()
+    text: Sequence[Path] = ()
+    self_test: Sequence[Path] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def sources(self) -> dict[str, Path]:
@@ -55,13 +64,13 @@ from edgeproof_deploy.runtime.self_test import FOLDER as SELF_TEST_FOLDER
         listed = {
             HEAD_FILE: self.head / HEAD_FILE,
             LABELS_FILE: self.head / LABELS_FILE,
-    text: Sequence[Path] = ()
-    self_test: Sequence[Path] = ()
             "parity.json": self.parity,
         }
         if self.report is not None:
             listed["report.html"] = self.report
         listed |= {file.name: file for file in self.models}
+        listed |= {f"{SELF_TEST_FOLDER}/{file.name}": file for file in self.self_test}
+        listed |= {f"{TEXT_FOLDER}/{file.name}": file for file in self.text}
         return listed | {f"{ENGINES_FOLDER}/{file.name}": file for file in self.engines}
 
 
@@ -69,8 +78,6 @@ def write_bundle(folder: Path, parts: BundleParts, *, tar: Path | None = None) -
     """Write a bundle as a folder and, if asked for, as one `.tar` too.
 
     The folder is made under another name and put in place whole; one that was there is replaced.
-        listed |= {f"{SELF_TEST_FOLDER}/{file.name}": file for file in self.self_test}
-        listed |= {f"{TEXT_FOLDER}/{file.name}": file for file in self.text}
 
     Args:
         folder: where it shall lie.

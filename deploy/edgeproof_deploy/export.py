@@ -102,7 +102,7 @@ def export_onnx(
     chunks = _comparison_chunks(images, side)
     expected = _eager(network, chunks, path)
     model = _trace(network, side, opset)
-    _clean(model)
+    clean_graph(model)
     if target is None:
         fold_pads(model)
     else:
@@ -161,7 +161,7 @@ def _trace(network: Exportable, side: int, opset: int) -> onnx.ModelProto:
     return program.model_proto
 
 
-def _clean(model: onnx.ModelProto) -> None:
+def clean_graph(model: onnx.ModelProto) -> None:
     """Remove what the exporter notes for its own debugging: it holds file paths of this machine."""
     graph = model.graph
     noted = (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer)

@@ -33,15 +33,18 @@ def bundle_of_run(context: StageContext) -> list[Path]:
         preprocess=Preprocess.from_dict(card["edgeproof"]["preprocess"]),
         parity=run.stage("verify") / "parity.json",
         report=run.stage("report") / "report.html",
+        text=[
+            run.stage("export") / name for name in context.metrics("export").get("text", {}).get("files", ())
+        ],
         engines=[
             run.stage("build") / name for name in (built.outputs if built else ()) if stem(name) not in unfit
         ],
-        facts={**facts_of(context, card), "left_out": unfit},
-    )
-    return write_bundle(run.stage("bundle"), parts)
         self_test=sorted(
             file for file in (run.stage("verify") / SELF_TEST_FOLDER).glob("*") if file.is_file()
         ),
+        facts={**facts_of(context, card), "left_out": unfit},
+    )
+    return write_bundle(run.stage("bundle"), parts)
 
 
 def facts_of(context: StageContext, card: dict[str, Any]) -> dict[str, Any]:

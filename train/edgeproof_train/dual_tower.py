@@ -34,6 +34,11 @@ class Vocabulary:
         self._tokenizer = SimpleTokenizer(context_length=context_length)
         self._number = {token: number for number, token in enumerate(self.known)}
 
+    @property
+    def merges(self) -> list[tuple[str, ...]]:
+        """CLIP's table of merges, the first one to be joined first."""
+        return list(self._tokenizer.bpe_ranks)
+
     @classmethod
     def of(cls, texts: Iterable[str], context_length: int) -> Vocabulary:
         """Return the vocabulary of some texts."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import open_clip
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+from open_clip.tokenizer import SimpleTokenizer, get_clean_fn
 from open_clip.transform import PreprocessCfg
 from torch import Tensor, nn
 
@@ -124,6 +125,22 @@ def load_tokenizer(name: str) -> Callable[[list[str]], Tensor]:
     """
     with hub(name, FOLDER_FIX):
         return open_clip.get_tokenizer(name)
+
+
+def clip_tokenizer(tokenizer: Any, name: str) -> SimpleTokenizer:
+    """Return a tokenizer that is CLIP's own, which a bundle can carry.
+
+    Raises:
+        UsageError: it is another one, or cleans or shortens texts in another way.
+    """
+    plain = type(tokenizer) is SimpleTokenizer and tokenizer.reduction_fn is None
+    if not plain or tokenizer.clean_fn is not get_clean_fn("lower") or len(tokenizer.all_special_ids) != 2:
+        raise UsageError(
+            f"the tokenizer of {name} is not CLIP's byte-pair encoding: a bundle cannot carry it",
+            where="deploy.text_encoder",
+            fix="set it to false; new words then come as rows, by `edgeproof text` and set_text_embeddings",
+        )
+    return tokenizer
 
 
 def _is_path(value: str) -> bool:

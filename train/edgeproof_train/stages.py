@@ -52,6 +52,9 @@ def embed_stage(context: StageContext) -> StageOutcome:
     """Check every image, fill the teacher's embedding cache and make the text embeddings."""
     data, recipe = RunData(context), context.recipe
     folder = context.folder("embed")
+    if recipe.deploy.text_encoder:
+        # A tokenizer that no bundle can carry is told now, not after the training.
+        data.teacher.lead.text_tower()
     for name, bank in text_banks(recipe, data.teacher, data.source).items():
         bank.save(folder / name)
     others = recipe.compress is not None and recipe.compress.losses is not None

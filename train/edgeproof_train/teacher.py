@@ -21,6 +21,7 @@ from edgeproof_configs.errors import DataError, EdgeproofError, UsageError
 from edgeproof_configs.schema import TeacherConfig
 from edgeproof_data.sets import DataSource, ImageSet
 from edgeproof_deploy.runtime.preprocess import Preprocess
+from edgeproof_train.text_tower import TextTower
 
 M = TypeVar("M", bound=nn.Module)
 Supply = Literal["cache", "views", "live"]
@@ -53,6 +54,7 @@ class Teacher(ABC):
         live: whether it can look at new images; otherwise it only knows stored outputs.
         absent: whether there is no teacher at all, and the student learns from labels alone.
         has_text: whether `encode_text` works.
+        ships_text: whether `text_tower` may work, for which the kind has to have a text tower.
         embedding_dim: D.
         num_classes: K of its own classifier; 0 where it has none.
         classes: names of those classes, where it knows them.
@@ -67,6 +69,7 @@ class Teacher(ABC):
     live: bool = True
     absent: ClassVar[bool] = False
     has_text: bool = False
+    ships_text: ClassVar[bool] = False
     embedding_dim: int
     num_classes: int = 0
     classes: tuple[str, ...] = ()
@@ -193,6 +196,24 @@ class Teacher(ABC):
             )
         with torch.no_grad():
             return self._encode_text(list(texts)).float()
+
+    @classmethod
+    def can_ship_text(cls, config: Any) -> bool:
+        """Return whether a teacher with these settings may have a text tower to ship."""
+        del config
+        return cls.ships_text
+
+    def text_tower(self) -> TextTower:
+        """Return the text tower by itself, for a bundle that takes new words.
+
+        Raises:
+            UsageError: there is none, or its tokenizer is of another kind than CLIP's.
+        """
+        raise UsageError(
+            f"a teacher of kind '{self.config.kind}' has no text tower that a bundle can carry",
+            where="deploy.text_encoder",
+            fix="set it to false",
+        )
 
     def stored(self, images: ImageSet) -> np.ndarray:
         """Return stored embeddings (N, D), float32, in the order of the images.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -178,6 +179,30 @@ def load_tokenizer(folder: Path, config: Any) -> Tokenizer:
         return {name: tokens[name] for name in names}
 
     return tokenize
+
+
+def clip_merges(folder: Path, config: Any) -> tuple[list[tuple[str, ...]], int]:
+    """Return the merges of a tokenizer that is CLIP's own, and the number of its padding.
+
+    Raises:
+        UsageError: it is another one, which a bundle cannot carry.
+    """
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    model = json.loads(backend.to_str())["model"] if backend is not None else {}
+    merges = [tuple(pair) for pair in model.get("merges", [])]
+    vocabulary = model.get("vocab", {})
+    numbers = [vocabulary.get("".join(pair)) for pair in merges]
+    start = len(vocabulary) - 2 - len(merges)
+    as_clip = config.model_type == "clip" and model.get("end_of_word_suffix") == "</w>" and start == 512
+    if not as_clip or numbers != list(range(start, start + len(merges))):
+        raise UsageError(
+            f"the tokenizer of this teacher ({type(tokenizer).__name__}, {config.model_type}) is not CLIP's"
+            " byte-pair encoding: a bundle cannot carry it",
+            where="deploy.text_encoder",
+            fix="set it to false; new words then come as rows, by `edgeproof text` and set_text_embeddings",
+        )
+    return merges, int(tokenizer.pad_token_id)
 
 
 @contextmanager

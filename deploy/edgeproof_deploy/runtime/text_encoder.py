@@ -92,13 +92,17 @@ class TextEncoder:
             BundleError: the tower gives NaN or infinity.
         """
         prompts = [sentence.replace("{}", spoken(word)) for word in words for sentence in self.templates]
-        rows = self.tokenizer(prompts)
-        starts = range(0, len(rows), PROMPTS_AT_ONCE)
-        found = np.concatenate([self._run(rows[start : start + PROMPTS_AT_ONCE]) for start in starts])
+        found = self.raw(prompts)
         if not np.isfinite(found).all() or not np.linalg.norm(found, axis=1).all():
             raise BundleError(TEXT_MODEL, "gives NaN, infinity or nothing but zeros for a word")
         each = unit_rows(found).reshape(len(words), len(self.templates), -1)
         return unit_rows(each.mean(axis=1, dtype=np.float64))
+
+    def raw(self, prompts: Sequence[str]) -> np.ndarray:
+        """Return what the tower gives for texts as they stand, float32 (N, D), not normalised."""
+        rows = self.tokenizer(prompts)
+        starts = range(0, len(rows), PROMPTS_AT_ONCE)
+        return np.concatenate([self._run(rows[start : start + PROMPTS_AT_ONCE]) for start in starts])
 
     def _run(self, tokens: np.ndarray) -> np.ndarray:
         try:

@@ -24,9 +24,10 @@ from edgeproof_data.loader import TrainLoader
 from edgeproof_data.sets import DataSource
 from edgeproof_deploy.runtime.preprocess import Preprocess
 from edgeproof_train.captions import CaptionBank
-from edgeproof_train.dual_tower import DualTower, Vocabulary, contrastive_loss
+from edgeproof_train.dual_tower import PADDING, DualTower, Vocabulary, contrastive_loss
 from edgeproof_train.optim import learning_rate_scale
 from edgeproof_train.teacher import Report, TeacherPlaces, TrainedTeacher, frozen
+from edgeproof_train.text_tower import TextTower
 from edgeproof_train.weights import load_into, read_weights, weights_digest
 
 WEIGHTS_FILE, CARD_FILE = "model.safetensors", "config.json"
@@ -93,6 +94,8 @@ class ContrastiveTeacher(TrainedTeacher):
             """Return the way from photo to input."""
             return Preprocess(self.image_size, self.image_size, "bicubic", MEAN, STD)
 
+    ships_text = True
+
     def __init__(self, config: Config, places: TeacherPlaces):
         super().__init__(config, places)
         card = read_json(self.folder / CARD_FILE)
@@ -111,6 +114,13 @@ class ContrastiveTeacher(TrainedTeacher):
 
     def _encode_image(self, image_BCHW: Tensor) -> Tensor:
         return self.model.image(image_BCHW)
+
+    def text_tower(self) -> TextTower:
+        """Return the text tower, whose tokenizer knows the words of the captions only."""
+        words = self.vocabulary
+        return TextTower(
+            self.model.text, words.merges, "open_clip", words.context_length, PADDING, words.known
+        )
 
     def _encode_text(self, texts: list[str]) -> Tensor:
         return self.model.text(self.vocabulary(texts).to(self.device))

@@ -105,6 +105,13 @@ class EnsembleTeacher(Teacher):
         classes: list[type[Teacher]] = [component_class("teacher", one.kind) for one in config.members]
         return all(one.is_live(member) for one, member in zip(classes, config.members, strict=True))
 
+    @classmethod
+    def can_ship_text(cls, config: Config) -> bool:
+        """Return whether the member in whose space the student lives may have a text tower to ship."""
+        first = config.members[0]
+        component: type[Teacher] = component_class("teacher", first.kind)
+        return config.space == "first" and component.can_ship_text(first)
+
     @property
     def lead(self) -> Teacher:
         """The first member, unless the student lives in the space of all or in that of class scores."""

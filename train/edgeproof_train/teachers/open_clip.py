@@ -17,6 +17,7 @@ from edgeproof_configs.files import digest_of
 from edgeproof_configs.registry import register
 from edgeproof_train.preprocessing import PreprocessOverride, square_side, teacher_preprocess
 from edgeproof_train.teacher import Teacher, TeacherPlaces, frozen
+from edgeproof_train.text_tower import TextOnly, TextTower
 from edgeproof_train.weights import weights_digest
 
 
@@ -33,6 +34,7 @@ class OpenClipTeacher(Teacher):
         preprocess: PreprocessOverride = PreprocessOverride()
 
     has_text = True
+    ships_text = True
 
     def __init__(self, config: Config, places: TeacherPlaces):
         super().__init__(config, places)
@@ -56,6 +58,18 @@ class OpenClipTeacher(Teacher):
         from edgeproof_train.open_clip_source import load_tokenizer
 
         return load_tokenizer(self.name)
+
+    def text_tower(self) -> TextTower:
+        """Return the text tower.
+
+        Raises:
+            UsageError: its tokenizer is of another kind than CLIP's.
+        """
+        from edgeproof_train.open_clip_source import clip_tokenizer
+
+        tokenizer = clip_tokenizer(self.tokenizer, self.name)
+        length = int(tokenizer.context_length or 0)
+        return TextTower(TextOnly(self.model), list(tokenizer.bpe_ranks), "open_clip", length, 0)
 
     def _identity(self) -> dict[str, Any]:
         return {

@@ -18,6 +18,7 @@ from edgeproof_configs.files import digest_of
 from edgeproof_configs.registry import register
 from edgeproof_train.preprocessing import PreprocessOverride, teacher_preprocess
 from edgeproof_train.teacher import Teacher, TeacherPlaces, frozen
+from edgeproof_train.text_tower import TextFeatures, TextTower
 from edgeproof_train.weights import weights_digest
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class TransformersTeacher(Teacher):
         kind: Literal["transformers"] = "transformers"
         model: str
         preprocess: PreprocessOverride = PreprocessOverride()
+
+    ships_text = True
 
     def __init__(self, config: Config, places: TeacherPlaces):
         super().__init__(config, places)
@@ -56,6 +59,20 @@ class TransformersTeacher(Teacher):
         from edgeproof_train.transformers_source import load_tokenizer
 
         return load_tokenizer(self.folder, self.architecture)
+
+    def text_tower(self) -> TextTower:
+        """Return the text tower.
+
+        Raises:
+            UsageError: it is none of CLIP with CLIP's tokenizer.
+        """
+        if not self.has_text:
+            return super().text_tower()
+        from edgeproof_train.transformers_source import clip_merges
+
+        merges, padding = clip_merges(self.folder, self.architecture)
+        length = int(self.architecture.text_config.max_position_embeddings)
+        return TextTower(TextFeatures(self.model), merges, "transformers", length, padding)
 
     def _identity(self) -> dict[str, Any]:
         architecture = self.architecture.to_dict()
