@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from edgeproof_benchmarks.formats import milliseconds, percent, significant
+from edgeproof_benchmarks.formats import milliseconds, percent, significant, size
 from edgeproof_benchmarks.markup import Html, join, tag
-from edgeproof_benchmarks.svg import FONT_SIZE, Frame, Scale, axes, drawing, padded, text_width
+from edgeproof_benchmarks.svg import (
+    FONT_SIZE,
+    Frame,
+    LogScale,
+    Scale,
+    axes,
+    drawing,
+    padded,
+    round_values,
+    text_width,
+)
+
+SMALLEST_MARK, LARGEST_MARK = 4.0, 11.0
+"""Radii in the scatter, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -98,37 +112,49 @@ def legend(names: Sequence[str]) -> Html:
 
 @dataclass(frozen=True)
 class Point:
-    """A form at its latency and accuracy; `style` is `teacher`, `shipped` or `other`."""
+    """A form at its latency and accuracy; `style` is `teacher`, `shipped` or `other`.
+
+    `size_bytes` is drawn as the area of its mark, where it is known.
+    """
 
     name: str
     latency_ms: float
     accuracy: float
     style: str
+    size_bytes: int | None = None
 
 
 def scatter(points: Sequence[Point], levels: Sequence[tuple[str, float]], *, title: str) -> Html:
     """Return accuracy (up) against p50 latency (right), with levels such as the teacher's accuracy."""
     width, height = 410, 280
     frame = Frame(width, height, left=52, right=18)
-    x = frame.x(0, max(point.latency_ms for point in points) * 1.18)
+    fastest, slowest = (pick(point.latency_ms for point in points) for pick in (min, max))
+    x = LogScale(frame.x(math.log10(fastest) - 0.08, math.log10(slowest) + 0.22))
     heights = [point.accuracy for point in points] + [level for _, level in levels]
     low, high = padded(heights, share=0.16)
     if high - low < 0.02:
         low, high = low - 0.01, high + 0.01
     y = frame.y(max(low, 0.0), min(high, 1.0) if high <= 1.0 else 1.0 + 0.04 * (1.0 - max(low, 0.0)))
-    ticks = x.ticks(5)
     parts = [
         axes(
             frame,
             x,
             y,
-            x_ticks=ticks,
+            x_ticks=round_values(10**x.linear.low, 10**x.linear.high),
             x_format=lambda value: f"{value:g}",
             y_format=lambda value: "" if value > 1.0001 else percent(value, 0 if high - low > 0.06 else 1),
-            x_label="p50 latency, batch 1 (ms)",
+            x_label="p50 latency, batch 1 (ms, logarithmic)",
         )
     ]
-    taken = [(x(p.latency_ms) - 7, y(p.accuracy) - 7, x(p.latency_ms) + 7, y(p.accuracy) + 7) for p in points]
+    largest = max((point.size_bytes or 0 for point in points), default=0)
+    taken = []
+    for point in points:
+        a, b, r = x(point.latency_ms), y(point.accuracy), radius(point, largest) + 1
+        taken.append((a - r, b - r, a + r, b + r))
+    best = frontier([point for point in points if point.style != "teacher"])
+    if len(best) > 1:
+        steps = " ".join(f"{x(p.latency_ms):.1f},{y(p.accuracy):.1f}" for p in best)
+        parts.append(tag("polyline", points=steps, class_="frontier"))
     for name, level in levels:
         label = f"{name} {percent(level)}"
         box = (x.end - text_width(label), y(level) - 5 - FONT_SIZE, x.end, y(level) - 5)
@@ -137,18 +163,37 @@ def scatter(points: Sequence[Point], levels: Sequence[tuple[str, float]], *, tit
         taken.append(box)
     ordered = sorted(points, key=lambda p: p.style != "shipped")
     labels = [label_beside(p.name, x(p.latency_ms), y(p.accuracy), frame, taken) for p in ordered]
-    parts += [*labels, *(mark(point, x, y) for point in ordered)]
+    # The largest first, so that none hides another.
+    drawn = sorted(ordered, key=lambda p: -radius(p, largest))
+    parts += [*labels, *(mark(point, x, y, radius(point, largest)) for point in drawn)]
     said = "; ".join(f"{p.name}: {percent(p.accuracy)} at {milliseconds(p.latency_ms)}" for p in points)
     return drawing(width, height, title, said, *parts)
 
 
-def mark(point: Point, x: Scale, y: Scale) -> Html:
+def frontier(points: Sequence[Point]) -> list[Point]:
+    """Return the points that no other one beats in both latency and accuracy, the fastest first."""
+    best: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.latency_ms, -p.accuracy)):
+        if not best or point.accuracy > best[-1].accuracy:
+            best.append(point)
+    return best
+
+
+def radius(point: Point, largest: int) -> float:
+    """Return the radius of a mark, its area in proportion to the size; 6 where the size is not known."""
+    if not point.size_bytes or not largest:
+        return SMALLEST_MARK if largest else 6.0
+    return max(SMALLEST_MARK, LARGEST_MARK * math.sqrt(point.size_bytes / largest))
+
+
+def mark(point: Point, x: LogScale, y: Scale, r: float) -> Html:
     """Return a point's symbol with its figures as a tooltip."""
-    said = f"{point.name}: {percent(point.accuracy)}, {milliseconds(point.latency_ms)} p50"
+    large = f", {size(point.size_bytes)}" if point.size_bytes else ""
+    said = f"{point.name}: {percent(point.accuracy)}, {milliseconds(point.latency_ms)} p50{large}"
     a, b = x(point.latency_ms), y(point.accuracy)
     if point.style == "teacher":
         return tag("rect", tag("title", said), x=a - 5, y=b - 5, width=10, height=10, class_="mark teacher")
-    return tag("circle", tag("title", said), cx=a, cy=b, r=6, class_=f"mark {point.style}")
+    return tag("circle", tag("title", said), cx=a, cy=b, r=f"{r:.1f}", class_=f"mark {point.style}")
 
 
 Box = tuple[float, float, float, float]

@@ -12,10 +12,12 @@ from edgeproof_benchmarks.sections.compression import compression
 from edgeproof_benchmarks.sections.examples import examples
 from edgeproof_benchmarks.sections.forms import forms
 from edgeproof_benchmarks.sections.learning import learning
+from edgeproof_benchmarks.sections.machine import machine
 from edgeproof_benchmarks.sections.parity import parity
 from edgeproof_benchmarks.sections.provenance import provenance
 from edgeproof_benchmarks.sections.space import space
 from edgeproof_benchmarks.sections.speed import speed
+from edgeproof_benchmarks.sections.spread import spread
 from edgeproof_benchmarks.sections.summary import summary
 
 SECTIONS = (
@@ -23,12 +25,14 @@ SECTIONS = (
     forms,
     compression,
     speed,
+    spread,
     parity,
     examples,
     classes,
     calibration,
     space,
     learning,
+    machine,
     provenance,
 )
 

@@ -4,6 +4,8 @@ The report is a view of files that other stages write. Beside `result.json` (its
 `metrics.jsonl` it reads files of the verify stage, all optional: those of `answer_data`, that of
 `example_data`, and
 
+`bench/traces.npz`: every sample of a latency in milliseconds, by `form/engine/precision/batchN`, and
+
 `verify/confusion.json`:
     {"labels": [...], "matrix": [[count]] with a row for each true and a column for each predicted label,
      "unseen": [labels held out of training], "form": name of the form that answered}
@@ -28,6 +30,7 @@ from edgeproof_benchmarks.answer_data import (
 )
 from edgeproof_benchmarks.example_data import Example, read_example
 from edgeproof_benchmarks.formats import ENGINE_NAMES, known
+from edgeproof_benchmarks.traces import TRACES_FILE, read_traces
 from edgeproof_configs.errors import EdgeproofError
 from edgeproof_configs.files import read_json
 from edgeproof_configs.run import RunDir
@@ -69,6 +72,7 @@ class FormRow:
         metrics: accuracies as fractions, `cosine` to the teacher.
         latency_ms: by batch size, `{p50, p90, p99, n, ...}`, and `rounds_p50_ms`: the median of each round.
         images_per_second: by batch size.
+        streams: by how many asked at once, `{images_per_second, latency_ms, ...}`.
         phases_ms: p50 of `decode`, `preprocess`, `compute`, `head` for one image.
         parity: pairs that end in this form, as `compare_pair` gives them.
     """
@@ -80,8 +84,10 @@ class FormRow:
     metrics: Mapping[str, float] = field(default_factory=dict)
     latency_ms: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     images_per_second: Mapping[int, float] = field(default_factory=dict)
+    streams: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     phases_ms: Mapping[str, float] = field(default_factory=dict)
     memory_bytes: int | None = None
+    gpu_memory_bytes: int | None = None
     size_bytes: int | None = None
     threads: int | None = None
     parity: tuple[Mapping[str, Any], ...] = ()
@@ -91,6 +97,11 @@ class FormRow:
     def ran(self) -> bool:
         """Whether its figures were measured on this machine."""
         return self.status == RUN_HERE
+
+    @property
+    def key(self) -> str:
+        """`form/engine/precision`, as other files call it."""
+        return f"{self.form}/{self.engine}/{self.precision}"
 
     @property
     def name(self) -> str:
@@ -124,8 +135,10 @@ class FormRow:
             metrics=accuracies(plain.get("metrics")),
             latency_ms=by_batch(plain.get("latency_ms")),
             images_per_second=by_batch(plain.get("images_per_second")),
+            streams=by_batch(plain.get("streams")),
             phases_ms=plain.get("phases_ms") or {},
             memory_bytes=plain.get("memory_bytes"),
+            gpu_memory_bytes=plain.get("gpu_memory_bytes"),
             size_bytes=plain.get("size_bytes"),
             threads=plain.get("threads"),
             parity=tuple(pair for pair in pairs if pair),
@@ -175,6 +188,8 @@ class ReportData:
     calibration: Calibration | None = None
     space: Space | None = None
     compression: Mapping[str, Any] | None = None
+    conditions: Mapping[str, Any] | None = None
+    traces: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def teacher(self) -> FormRow | None:
@@ -209,6 +224,7 @@ def report_data(
     per_class: Mapping[str, Any] | None = None,
     calibration: Mapping[str, Any] | None = None,
     embedding: Mapping[str, Any] | None = None,
+    traces: Mapping[str, np.ndarray] | None = None,
 ) -> ReportData:
     """Build the page's data from the plain contents of the files.
 
@@ -246,6 +262,8 @@ def report_data(
         calibration=read_calibration(calibration) if calibration else None,
         space=read_space(embedding) if embedding else None,
         compression=result.get("compression"),
+        conditions=result.get("bench_conditions"),
+        traces=traces or {},
     )
 
 
@@ -283,4 +301,6 @@ def load_report_data(run: Path) -> ReportData:
     names = ("confusion", "examples", "per_class", "calibration", "embedding")
     files = {name: run / "verify" / f"{name}.json" for name in names}
     found = {name: read_json(file) for name, file in files.items() if file.exists()}
-    return report_data(read_json(result), RunDir(run).metrics(), **found)
+    return report_data(
+        read_json(result), RunDir(run).metrics(), **found, traces=read_traces(run / "bench" / TRACES_FILE)
+    )

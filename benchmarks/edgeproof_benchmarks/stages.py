@@ -21,7 +21,7 @@ from edgeproof_benchmarks.report import render_report
 from edgeproof_benchmarks.report_data import load_report_data
 from edgeproof_benchmarks.result import make_result
 from edgeproof_benchmarks.streams import sweep
-from edgeproof_benchmarks.traces import write_traces
+from edgeproof_benchmarks.traces import TRACES_FILE, write_traces
 from edgeproof_configs.files import write_json, write_text
 from edgeproof_configs.registry import component_class
 from edgeproof_configs.run import environment
@@ -72,7 +72,7 @@ def bench_stage(context: StageContext) -> StageOutcome:
             figures.setdefault(name, {}).update(form_figures(measured, phases, threads))
             figures[name] |= beside_pytorch(name, latencies)
         conditions = watch.end(first_batches(latencies), energy)
-    write_traces(folder / "traces.npz", latencies)
+    write_traces(folder / TRACES_FILE, latencies)
     for name in sessions:
         figures[name] |= alone(*files[name], preprocess, images, recipe.bench)
     failures, unmeasured = latency_gate(context, latencies)
@@ -86,7 +86,7 @@ def bench_stage(context: StageContext) -> StageOutcome:
     }
     if recipe.compress is not None:
         metrics |= {"weights": counted_weights(context), "fused": fused_operators(context)}
-    return StageOutcome([folder / "latency.json", folder / "traces.npz"], metrics, said(latencies, failures))
+    return StageOutcome([folder / "latency.json", folder / TRACES_FILE], metrics, said(latencies, failures))
 
 
 def first_batches(latencies: dict[str, dict[int, Latency]]) -> dict[str, Latency]:

@@ -35,6 +35,38 @@ class Scale:
         return [index * step for index in range(first, last + 1)]
 
 
+@dataclass(frozen=True)
+class LogScale:
+    """A logarithmic map from values above 0 to pixels; `linear` maps their logarithms to base 10."""
+
+    linear: Scale
+
+    def __call__(self, value: float) -> float:
+        """Return the pixel of a value."""
+        return self.linear(math.log10(value))
+
+    @property
+    def start(self) -> float:
+        """Where the scale begins, in pixels."""
+        return self.linear.start
+
+    @property
+    def end(self) -> float:
+        """Where the scale ends, in pixels."""
+        return self.linear.end
+
+
+def round_values(low: float, high: float) -> list[float]:
+    """Return 1, 2 and 5 times the powers of ten between two values; more where these are few."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7), tuple(1 + part / 10 for part in range(90))):
+        found = [step * 10.0**power for power in powers for step in steps]
+        inside = [value for value in found if low <= value <= high]
+        if len(inside) >= 3:
+            return inside
+    return [low, high] if high > low else [low]
+
+
 def round_step(rough: float) -> float:
     """Return the first of 1, 2, 2.5, 5 times a power of ten that is not below `rough`."""
     power = 10.0 ** math.floor(math.log10(rough))
@@ -90,7 +122,7 @@ def drawing(
 
 def axes(
     frame: Frame,
-    x: Scale,
+    x: Scale | LogScale,
     y: Scale,
     *,
     x_ticks: Sequence[float],

@@ -9,6 +9,7 @@ from edgeproof_benchmarks.charts import (
     Point,
     Series,
     bar_rows,
+    frontier,
     label_beside,
     line_chart,
     overlap,
@@ -43,6 +44,32 @@ def test_scatter__names_every_point_and_level():
     chart = scatter(points, [("baseline", 0.934)], title="Accuracy")
     for words in ("teacher", "ONNX &lt;Runtime&gt;", "baseline 93.4 %"):
         assert words in chart
+
+
+def radii(chart: str) -> list[float]:
+    return [float(r) for r in re.findall(r'<circle[^>]* r="([\d.]+)"', chart)]
+
+
+def test_scatter__area_is_the_size_of_the_file():
+    points = [Point("a", 1.0, 0.9, "other", 4_000_000), Point("b", 2.0, 0.8, "other", 1_000_000)]
+    large, small = sorted(radii(scatter(points, [], title="Accuracy")), reverse=True)
+    assert large / small == pytest.approx(2, rel=0.02)
+    same = [Point(name, 1.0, 0.9, "other") for name in "ab"]
+    assert radii(scatter(same, [], title="Accuracy")) == [6.0, 6.0]
+
+
+def test_frontier__no_point_on_it_is_beaten_in_both():
+    points = [
+        Point("fast", 1.0, 0.80, "other"),
+        Point("beaten", 2.0, 0.79, "other"),
+        Point("middle", 2.0, 0.85, "other"),
+        Point("as good but slower", 3.0, 0.85, "other"),
+        Point("best", 4.0, 0.90, "other"),
+    ]
+    assert [point.name for point in frontier(points)] == ["fast", "middle", "best"]
+    chart = scatter([*points, Point("teacher", 9.0, 0.99, "teacher")], [], title="Accuracy")
+    line = re.findall(r'<polyline points="([^"]+)" class="frontier"', chart)
+    assert len(line[0].split()) == 3, "a teacher is nothing to ship"
 
 
 @pytest.mark.parametrize("count", [2, 4, 6])

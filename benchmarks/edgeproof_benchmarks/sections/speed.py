@@ -17,11 +17,8 @@ def speed(data: ReportData) -> Html | None:
     if not timed:
         return None
     shipped = shipped_form(data.rows, data.verdict)
-    figures: list[Html | None] = [
-        accuracy_against_latency(data, timed, shipped),
-        latency_by_batch(timed),
-        phases(timed),
-    ]
+    left = [figure for figure in (accuracy_against_latency(data, timed, shipped), phases(timed)) if figure]
+    figures = [tag("div", *left, class_="stack") if left else None, latency_by_batch(timed)]
     threads = sorted({row.threads for row in timed if row.threads})
     counted = f" on {plural(threads[0], 'thread')}" if len(threads) == 1 else ""
     lead = (
@@ -43,7 +40,7 @@ def accuracy_against_latency(data: ReportData, timed: list[FormRow], shipped: Fo
         latency, top1 = row.latency("p50"), row.metrics.get("top1")
         if latency is not None and top1 is not None:
             style = "teacher" if row.form == "teacher" else "shipped" if row is shipped else "other"
-            points.append(Point(row.name, latency, top1, style))
+            points.append(Point(row.name, latency, top1, style, row.size_bytes))
     if not points:
         return None
     levels = []
@@ -59,7 +56,11 @@ def accuracy_against_latency(data: ReportData, timed: list[FormRow], shipped: Fo
     chart = scatter(points, [*levels, *near], title="Accuracy against latency")
     return tag(
         "figure",
-        tag("figcaption", tag("b", "accuracy against latency"), tag("span", "up and left is better")),
+        tag(
+            "figcaption",
+            tag("b", "accuracy against latency"),
+            tag("span", "up and left is better; area: bytes"),
+        ),
         chart,
     )
 
