@@ -12,6 +12,7 @@ from edgeproof_deploy.runtime.__main__ import as_json, as_text, read_labels
 from edgeproof_deploy.runtime.errors import BundleError, LabelError, UnavailableError
 from edgeproof_deploy.runtime.predictor import ENGINES, Predictor
 from edgeproof_deploy.runtime.preprocess import ImageError
+from edgeproof_deploy.runtime.session import PLANS
 
 
 def predict(
@@ -22,6 +23,7 @@ def predict(
     labels: str | None,
     top: int,
     as_json_text: bool,
+    rebuild: bool = False,
 ) -> int:
     """Print the best labels of each image and return the exit code.
 
@@ -32,9 +34,10 @@ def predict(
         labels: choose among these labels only: a file with one a line, or `a,b,c`.
         top: how many labels an image.
         as_json_text: print one JSON document.
+        rebuild: build a plan from the bundle's ONNX file where none of the bundle fits this machine.
 
     Raises:
-        UsageError: there is no bundle, or it does not know one of the labels.
+        UsageError: there is no bundle, it does not know one of the labels, or nothing can be rebuilt.
         EdgeproofError: a file of the bundle was changed or is missing.
         MissingPackageError: the engine cannot be used here.
     """
@@ -42,7 +45,7 @@ def predict(
     broken: list[ImageError] = []
     try:
         chosen = read_labels(labels) if labels is not None else None
-        predictor = open_predictor(place, bundle, engine)
+        predictor = open_predictor(place, bundle, engine, rebuild)
         predictions = predictor.predict(list(images), top, chosen, broken=broken)
     except BundleError as error:
         raise EdgeproofError(str(error), where=bundle, fix="copy or make the bundle again") from error
@@ -59,15 +62,20 @@ def predict(
     return 1 if broken else 0
 
 
-def open_predictor(place: Path, bundle: Path, engine: str) -> Predictor:
+def open_predictor(place: Path, bundle: Path, engine: str, rebuild: bool = False) -> Predictor:
     """Return a predictor that runs on an engine; those that need more than a bundle find it in the run.
 
     Raises:
         UsageError: there is no such engine, or a bundle alone does not hold what it runs.
         MissingPackageError: it cannot run on this machine.
     """
+    if rebuild and engine not in PLANS:
+        raise UsageError(
+            f"--rebuild has no effect with engine {engine}: it runs no plan",
+            fix=f"leave it away, or choose --engine {' or '.join(PLANS)}",
+        )
     if engine in ENGINES:
-        return Predictor.open(bundle, engine)
+        return Predictor.open(bundle, engine, rebuild=rebuild)
     from edgeproof_deploy.engine import make_engine
 
     chosen = make_engine(engine)

@@ -27,6 +27,11 @@ def make_parser() -> argparse.ArgumentParser:
         "--device", choices=("cpu", "cuda"), default="cpu", help="where it runs (default: cpu)"
     )
     parser.add_argument("--model", help="ONNX file of the bundle (default: the recommended one)")
+    parser.add_argument(
+        "--rebuild",
+        action="store_true",
+        help="build a TensorRT plan where none of the bundle fits this machine",
+    )
     parser.add_argument("--threads", type=positive, help="threads within one operator")
     return parser
 
@@ -55,7 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         labels = read_labels(options.labels) if options.labels is not None else None
         predictor = Predictor.open(
-            options.bundle, options.engine, options.threads, options.device, options.model
+            options.bundle,
+            options.engine,
+            options.threads,
+            options.device,
+            options.model,
+            rebuild=options.rebuild,
         )
         predictions = predictor.predict(options.images, options.top, labels, broken=broken)
     except (BundleError, LabelError, UnavailableError) as error:

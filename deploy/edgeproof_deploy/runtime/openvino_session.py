@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.util import find_spec
+from threading import local
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ DEVICE = "CPU"
 
 
 class OpenVinoSession(Session):
-    """A model in OpenVINO, tuned for the latency of one request at a time.
+    """A model in OpenVINO, tuned for the latency of one request at a time. Threads may share it.
 
     Arithmetic in floating point is fp32, whatever faster format the processor has; INT8 is INT8.
 
@@ -47,7 +48,8 @@ class OpenVinoSession(Session):
         self.outputs = {port.any_name: sides_of(port) for port in compiled.outputs}
         check_tensors(self.inputs, self.outputs, name)
         self.providers = tuple(f"OpenVINO {device}" for device in compiled.get_property("EXECUTION_DEVICES"))
-        self._request: Any = compiled.create_infer_request()
+        self._compiled: Any = compiled
+        self._requests = local()
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return every output by name.
@@ -55,16 +57,19 @@ class OpenVinoSession(Session):
         Raises:
             ValueError: the input has another name, type or shape than the model's, or the session is closed.
         """
-        if self._request is None:
+        if self._compiled is None:
             raise ValueError(f"the session of {self.model} is closed")
         images = checked_input(inputs, self.inputs, self.model)
-        results = self._request.infer({next(iter(self.inputs)): images})
+        if not hasattr(self._requests, "own"):
+            # A request serves one call at a time, so each thread has its own.
+            self._requests.own = self._compiled.create_infer_request()
+        results = self._requests.own.infer({next(iter(self.inputs)): images})
         # The request owns its results and overwrites them the next time.
         return {name: np.array(results[name]) for name in self.outputs}
 
     def close(self) -> None:
         """Free the model."""
-        self._request = None
+        self._compiled, self._requests = None, local()
 
 
 def why_not_installed() -> str | None:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from time import perf_counter
 from typing import Any
 
@@ -58,7 +59,7 @@ class Tensor:
 
 
 class PlanSession(Session):
-    """A plan on the first CUDA device. It is not for several threads at once.
+    """A plan on the first CUDA device. Threads may share it; their calls wait for each other.
 
     A batch above the plan's largest is run in parts of nearly equal size.
 
@@ -95,6 +96,7 @@ class PlanSession(Session):
         package = import_package(engine)
         self.model, self.engine, self._package = name, engine, package
         self.memory = CudaMemory()
+        self._one_at_a_time = Lock()
         self.load_seconds: dict[str, float] = {}
         self.kernels = ""
         self._context: Any = None
@@ -195,10 +197,11 @@ class PlanSession(Session):
             ValueError: the input has another name, type or shape than the plan's, or the session is closed.
             UnavailableError: the device fails.
         """
-        images = self._checked(inputs)
-        count = -(-len(images) // self.largest_batch)
-        parts = [self._run_part(part) for part in np.array_split(images, count)]
-        self.phases = {key: sum(taken[key] for _, taken in parts) for key in parts[0][1]}
+        with self._one_at_a_time:
+            images = self._checked(inputs)
+            count = -(-len(images) // self.largest_batch)
+            parts = [self._run_part(part) for part in np.array_split(images, count)]
+            self.phases = {key: sum(taken[key] for _, taken in parts) for key in parts[0][1]}
         return {key: np.concatenate([found[key] for found, _ in parts]) for key in self.outputs}
 
     def _checked(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:

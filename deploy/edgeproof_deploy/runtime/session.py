@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgeproof_deploy.runtime.bundle import Bundle
+from edgeproof_deploy.runtime.cuda_device import why_no_cuda
 from edgeproof_deploy.runtime.errors import BundleError, UnavailableError
 from edgeproof_deploy.runtime.model_interface import Session, check_tensors
 from edgeproof_deploy.runtime.onnx_providers import PROVIDERS, providers_of
@@ -65,6 +66,10 @@ class OnnxSession(Session):
         available = runtime.get_available_providers()
         if wanted not in available:
             raise UnavailableError(f"this onnxruntime has no {wanted}, it has {', '.join(available)}")
+        missing = None if device == "cpu" else why_no_cuda()
+        if missing:
+            # ONNX Runtime would try nevertheless, print what it misses, and take the CPU.
+            raise UnavailableError(f"{wanted} cannot be used: {missing}")
         if device != "cpu" and hasattr(runtime, "preload_dlls"):
             runtime.preload_dlls()
         options = runtime.SessionOptions()

@@ -22,13 +22,26 @@ def test_onnx_session__from_a_file_and_from_bytes(onnx_file: Path) -> None:
 
 
 def test_onnx_session__a_gpu_that_is_not_there_is_no_silent_fallback(onnx_file: Path) -> None:
-    if why_no_cuda() is None:
+    missing = why_no_cuda()
+    if missing is None:
         pytest.skip("this machine has a CUDA device")
-    with pytest.raises(UnavailableError, match="CUDAExecutionProvider") as caught:
+    for device, provider in (("cuda", "CUDAExecutionProvider"), ("tensorrt", "TensorrtExecutionProvider")):
+        with pytest.raises(UnavailableError, match=provider) as caught:
+            OnnxSession(onnx_file, device=device)
+        assert caught.value.exit_code == 5
+        if provider in onnxruntime.get_available_providers():
+            assert missing in str(caught.value)
+
+
+def test_onnx_session__a_provider_that_does_not_load_is_no_silent_fallback(
+    onnx_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a machine with a driver and without CUDA's libraries: onnxruntime itself takes the CPU."""
+    if why_no_cuda() is None or "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        pytest.skip("this needs onnxruntime-gpu on a machine without a CUDA device")
+    monkeypatch.setattr("edgeproof_deploy.runtime.session.why_no_cuda", lambda: None)
+    with pytest.raises(UnavailableError, match="can only use CPUExecutionProvider here"):
         OnnxSession(onnx_file, device="cuda")
-    assert caught.value.exit_code == 5
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        assert "can only use CPUExecutionProvider here" in str(caught.value)
 
 
 def test_onnx_session__no_model(tmp_path: Path) -> None:
