@@ -45,7 +45,7 @@ def test_claims_in_onnxruntime__a_rounded_layer_that_runs_in_floating_point_refu
 
 def float_network(values: np.ndarray) -> onnx.ModelProto:
     b = Builder()
-    x = b.add("Relu", b.conv("image", (3, 8), name="first", weight=b.float_weight(8, 3, 3, 3)))
+    x = b.add("Relu", b.conv("image", (8, 3), name="first", weight=b.float_weight(8, 3, 3, 3)))
     return b.model(b.conv(x, (8, 8), name="second", weight=b.store(values)), (8, 8, 8))
 
 
