@@ -54,15 +54,17 @@ def peak_memory(
     threads: int | None = None,
     runs: int = RUNS,
     engine: str = "onnxruntime",
+    in_bundle: str | None = None,
 ) -> Memory:
     """Return what loading a model and running it takes.
 
     Args:
-        model: the file that the engine opens.
+        model: the file that the engine opens, or a bundle.
         shape: of the input `image`, (B, 3, H, W).
         threads: as for the session; None leaves the choice to the engine.
         runs: how often to run it.
         engine: what runs it.
+        in_bundle: the ONNX file of the bundle that is meant.
 
     Raises:
         EdgeproofError: the process that measures failed.
@@ -70,6 +72,7 @@ def peak_memory(
     command = [sys.executable, "-m", "edgeproof_benchmarks.memory", str(model), "--runs", str(runs)]
     command += ["--shape", *map(str, shape), "--engine", engine]
     command += ["--threads", str(threads)] if threads else []
+    command += ["--in-bundle", in_bundle] if in_bundle else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -101,21 +104,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--engine", default="onnxruntime")
+    parser.add_argument("--in-bundle", metavar="NAME")
     options = parser.parse_args(arguments)
 
     import numpy as np
 
     from edgeproof_deploy.engine import make_engine
+    from edgeproof_deploy.runtime.bundle import Bundle
+    from edgeproof_deploy.runtime.errors import BundleError, UnavailableError
+    from edgeproof_deploy.runtime.session import import_onnxruntime, open_engine
 
-    # Asking whether it is available imports ONNX Runtime, which is no part of the model. The libraries of
-    # other engines are loaded with their first model, and counted with it.
-    engine = make_engine(options.engine)
+    import_onnxruntime()
     image = np.zeros(options.shape, dtype=np.float32)
+    # ONNX Runtime is loaded already, and no part of the model. The libraries of other engines are loaded with
+    # their first model, and counted with it.
     before = high_water_bytes()
     try:
-        session = engine.open(options.model, options.threads)
+        if options.in_bundle:
+            bundle = Bundle(options.model)
+            session = open_engine(bundle, options.engine, options.threads, model=options.in_bundle)
+        else:
+            session = make_engine(options.engine).open(options.model, options.threads)
     except EdgeproofError as error:
         sys.exit(error.what)
+    except (BundleError, UnavailableError) as error:
+        sys.exit(str(error))
     for _ in range(options.runs):
         session.run({"image": image})
     after = high_water_bytes()

@@ -23,7 +23,7 @@ COPIES = ("copy_in", "copy_out")
 
 
 def measure_phases(
-    files: Sequence[Path],
+    files: Sequence[Path | bytes],
     *,
     preprocess: Preprocess,
     session: Session,
@@ -35,7 +35,7 @@ def measure_phases(
     """Time each phase from a file to its labels, one image at a time, over the files in turn.
 
     Args:
-        files: real images.
+        files: real images, as paths or as the bytes of files.
         preprocess: from a decoded image to the network's input.
         session: takes `image` (1, 3, H, W), gives `embedding` (1, D).
         head: from an embedding to labels.

@@ -23,7 +23,7 @@ from edgeproof_benchmarks.record import table_of
 from edgeproof_benchmarks.report_data import FormRow
 from edgeproof_benchmarks.verdict import choose
 from edgeproof_configs.run import environment
-from edgeproof_deploy.bundle_models import Model, Opened, open_models, skipped_lines
+from edgeproof_deploy.bundle_models import Model, Opened, choose_engines, open_models, skipped_lines
 
 SCHEMA_VERSION = 1
 FITS, NOT_ACCURATE, NOT_FAST = 0, 3, 4
@@ -38,6 +38,7 @@ class AdviceOptions:
         max_drop: top-1 that may be lost against the fp32 student, a fraction.
         max_latency_ms: the slowest p90 of one image; None allows any.
         seconds: for each model, over all rounds.
+        engines: choose among these only; none: all that run here.
         threads: threads within one operator; None leaves the choice to the engines.
         rebuild: build plans that do not fit this machine.
         as_json: print one JSON document.
@@ -46,6 +47,7 @@ class AdviceOptions:
     max_drop: float = 0.01
     max_latency_ms: float | None = None
     seconds: float = 2.0
+    engines: tuple[str, ...] = ()
     threads: int | None = None
     rebuild: bool = False
     as_json: bool = False
@@ -96,6 +98,7 @@ def advise(place: Path, options: AdviceOptions = AdviceOptions()) -> int:
     """
     with ExitStack() as stack:
         opened = open_models(bundle_of(place), stack, options.threads, rebuild=options.rebuild)
+        choose_engines(opened, options.engines or None, place)
         scores = scores_of(place, opened.bundle)
         measured = measure_models(opened, (1,), options.seconds)
     candidates = candidates_of(opened, measured, scores, options)

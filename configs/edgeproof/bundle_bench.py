@@ -8,15 +8,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeproof_benchmarks.formats import significant
 from edgeproof_benchmarks.latency import Latency, interleave
 from edgeproof_benchmarks.machine.conditions import Watch, stamp
 from edgeproof_benchmarks.machine.energy import Meter, find_meter, joules_or_reason
-from edgeproof_benchmarks.phases import images_per_second
+from edgeproof_benchmarks.memory import Memory, peak_memory
+from edgeproof_benchmarks.phases import PHASES, form_figures, images_per_second, measure_phases
 from edgeproof_benchmarks.record import milliseconds, table_of
 from edgeproof_benchmarks.streams import Throughput, sweep
 from edgeproof_benchmarks.traces import write_traces
+from edgeproof_configs.progress import Progress, progress
 from edgeproof_configs.run import environment
-from edgeproof_deploy.bundle_models import Opened, inputs_of, open_models, skipped_lines
+from edgeproof_deploy.bundle_models import (
+    Model,
+    Opened,
+    choose_engines,
+    inputs_of,
+    open_models,
+    skipped_lines,
+)
+from edgeproof_deploy.runtime.bundle import Bundle
+from edgeproof_deploy.runtime.head import read_head
+from edgeproof_deploy.runtime.predictor import PREPROCESS_FILE
+from edgeproof_deploy.runtime.preprocess import Preprocess
+from edgeproof_deploy.runtime.self_test import read_self_test
 from edgeproof_deploy.runtime.session import Session, open_engine
 
 BATCHES = (1, 8)
@@ -32,6 +47,7 @@ class BenchOptions:
 
     Attributes:
         seconds: for each model and batch size; a quarter of it for each number of streams.
+        engines: measure these only; none: all that run here.
         threads: threads within one operator; None leaves the choice to the engine.
         batches: sizes of a call.
         streams: how many clients at once.
@@ -41,6 +57,7 @@ class BenchOptions:
     """
 
     seconds: float = SECONDS
+    engines: tuple[str, ...] = ()
     threads: int | None = None
     batches: tuple[int, ...] = BATCHES
     streams: tuple[int, ...] = STREAMS
@@ -57,6 +74,19 @@ class Measured:
     conditions: dict[str, Any]
 
 
+@dataclass
+class Alone:
+    """What is measured of one model after the other: phases of an image, several clients, peak memory.
+
+    Attributes:
+        phases: empty where the bundle carries no photos.
+    """
+
+    phases: dict[str, Latency]
+    streams: dict[int, Throughput]
+    memory: Memory
+
+
 def bench(path: Path, options: BenchOptions = BenchOptions()) -> int:
     """Measure every model of a bundle that runs here, print the tables, and return 0.
 
@@ -65,19 +95,27 @@ def bench(path: Path, options: BenchOptions = BenchOptions()) -> int:
     """
     with ExitStack() as stack:
         opened = open_models(path, stack, options.threads, rebuild=options.rebuild)
-        measured = measure_models(opened, options.batches, options.seconds)
-        streams = {model.name: streams_of(opened, model.name, options) for model in opened.sessions}
+        choose_engines(opened, options.engines or None, path)
+        steps = len(opened.sessions) * (len(options.batches) + 1)
+        shown = stack.enter_context(progress("bench", steps, "measurements"))
+        measured = measure_models(opened, options.batches, options.seconds, shown)
+        alone = {}
+        for model in opened.sessions:
+            alone[model.name] = measure_alone(opened, model, options)
+            shown.advance()
     if options.traces is not None:
         write_traces(options.traces, measured.latencies)
     if options.as_json:
-        told = as_plain(opened, measured, streams)
+        told = as_plain(opened, measured, alone, options)
         print(json.dumps(told, indent=2, ensure_ascii=False))
     else:
-        print("\n".join(as_lines(opened, measured, streams)))
+        print("\n".join(as_lines(opened, measured, alone)))
     return 0
 
 
-def measure_models(opened: Opened, batches: tuple[int, ...], seconds: float) -> Measured:
+def measure_models(
+    opened: Opened, batches: tuple[int, ...], seconds: float, shown: Progress | None = None
+) -> Measured:
     """Measure all models in alternating rounds, at each batch size."""
     sessions = {model.name: session for model, session in opened.sessions.items()}
     gpu = any(on_gpu(session) for session in sessions.values())
@@ -99,6 +137,8 @@ def measure_models(opened: Opened, batches: tuple[int, ...], seconds: float) -> 
                 meters={name: meter for name, meter in each.items() if isinstance(meter, Meter)},
             )
             watch.look()
+            if shown is not None:
+                shown.advance(len(times))
             for name, latency in times.items():
                 found[name][batch] = latency
     finally:
@@ -115,21 +155,48 @@ def on_gpu(session: Session) -> bool:
     return any(word in session.providers[0].lower() for word in ("cuda", "tensorrt", "gpu"))
 
 
-def streams_of(opened: Opened, name: str, options: BenchOptions) -> dict[int, Throughput]:
-    """Measure several clients of a model at once."""
-    model, session = next(pair for pair in opened.sessions.items() if pair[0].name == name)
+def measure_alone(opened: Opened, model: Model, options: BenchOptions) -> Alone:
+    """Measure the phases of an image, several clients at once, and the memory of a model."""
+    bundle, session = opened.bundle, opened.sessions[model]
+    inputs = inputs_of(session, 1)
 
     def another() -> Session:
-        return open_engine(opened.bundle, model.engine, options.threads, model=model.file)
+        return open_engine(bundle, model.engine, options.threads, model=model.file)
 
-    return sweep(another, inputs_of(session, 1), options.streams, seconds=options.seconds / 4)
+    shape = next(iter(inputs.values())).shape
+    return Alone(
+        phases_of(bundle, session, options.seconds / 4) if "image" in inputs else {},
+        sweep(another, inputs, options.streams, seconds=options.seconds / 4),
+        peak_memory(bundle.path, shape, options.threads, engine=model.engine, in_bundle=model.file),
+    )
 
 
-def as_plain(opened: Opened, measured: Measured, streams: dict[str, dict[int, Throughput]]) -> dict[str, Any]:
+def phases_of(bundle: Bundle, session: Session, seconds: float) -> dict[str, Latency]:
+    """Return where the time of one photo of the bundle's self-test goes; nothing where it has none.
+
+    Those are kept as the network sees them, so that decoding and resizing take less than of a camera's.
+    """
+    test = read_self_test(bundle)
+    photos = [image.file for image in test.images if not image.edge] if test else []
+    if not photos:
+        return {}
+    return measure_phases(
+        [bundle.read(name) for name in photos],
+        preprocess=Preprocess.from_dict(bundle.read_json(PREPROCESS_FILE)),
+        session=session,
+        head=read_head(bundle).probabilities,
+        seconds=seconds,
+        warmup_seconds=seconds / 4,
+    )
+
+
+def as_plain(
+    opened: Opened, measured: Measured, alone: dict[str, Alone], options: BenchOptions
+) -> dict[str, Any]:
     """Return everything as plain data."""
     models = {}
     for model, session in opened.sessions.items():
-        latencies = measured.latencies[model.name]
+        latencies, rest = measured.latencies[model.name], alone[model.name]
         models[model.name] = {
             "form": model.form,
             "engine": model.engine,
@@ -137,12 +204,9 @@ def as_plain(opened: Opened, measured: Measured, streams: dict[str, dict[int, Th
             "file": model.file,
             "runs_on": list(session.providers),
             "size_bytes": opened.bundle.listed[model.file]["size"],
-            "latency_ms": {f"batch{batch}": latency.to_dict() for batch, latency in latencies.items()},
-            "images_per_second": {
-                f"batch{batch}": round(images_per_second(latency, batch), 2)
-                for batch, latency in latencies.items()
-            },
-            "streams": {str(count): found.to_dict() for count, found in streams[model.name].items()},
+            **form_figures(latencies, rest.phases, options.threads),
+            "streams": {str(count): found.to_dict() for count, found in rest.streams.items()},
+            **rest.memory.figures(),
         }
     return {
         "schema_version": SCHEMA_VERSION,
@@ -154,22 +218,36 @@ def as_plain(opened: Opened, measured: Measured, streams: dict[str, dict[int, Th
     }
 
 
-def as_lines(opened: Opened, measured: Measured, streams: dict[str, dict[int, Throughput]]) -> list[str]:
-    """Return two tables, what was skipped and why, and how official the figures are."""
+def as_lines(opened: Opened, measured: Measured, alone: dict[str, Alone]) -> list[str]:
+    """Return the tables, what was skipped and why, and how official the figures are."""
     rows = [["model", "batch", "p50 ms", "p90 ms", "p99 ms", "mean", "CoV", "n", "images/s"]]
     for name, latencies in measured.latencies.items():
         for batch, found in latencies.items():
             times = [milliseconds(value) for value in (found.p50, found.p90, found.p99, found.mean)]
             rate = f"{images_per_second(found, batch):.1f}"
             rows.append([name, str(batch), *times, f"{found.cov:.2f}", str(found.n), rate])
-    waits = [["streams at once", "streams", "p50 ms", "p90 ms", "images/s"]]
-    for name, found in streams.items():
-        for count, one in found.items():
+    waits = [["streams at once", "streams", "p50 ms", "p90 ms", "images/s", "peak MB"]]
+    for name, rest in alone.items():
+        memory = f"{rest.memory.host_bytes / 1e6:.1f}"
+        for count, one in rest.streams.items():
             times = [milliseconds(value) for value in (one.latency.p50, one.latency.p90)]
-            waits.append([name, str(count), *times, f"{one.images_per_second:.1f}"])
-    energy = energy_lines(measured)
-    lines = [*table_of(rows), "", *table_of(waits), "", *energy, *skipped_lines(opened.skipped)]
+            waits.append([name, str(count), *times, f"{one.images_per_second:.1f}", memory])
+            memory = ""
+    lines = [*table_of(rows), "", *table_of(waits), "", *phase_lines(alone)]
+    lines += [*energy_lines(measured), *skipped_lines(opened.skipped)]
     return [*lines, stamp(measured.conditions)]
+
+
+def phase_lines(alone: dict[str, Alone]) -> list[str]:
+    """Return a table of where the time of one photo goes, p50 in milliseconds, or why there is none."""
+    names = [name for name in (*PHASES, "total") if any(name in rest.phases for rest in alone.values())]
+    if not names:
+        return ["phases of an image: not measured, the bundle carries no photos"]
+    rows = [["a photo of the self-test, p50 ms", *(name.replace("_", " ") for name in names)]]
+    for model, rest in alone.items():
+        cells = [significant(rest.phases[name].p50) if name in rest.phases else "-" for name in names]
+        rows.append([model, *cells])
+    return [*table_of(rows), ""]
 
 
 def energy_lines(measured: Measured) -> list[str]:

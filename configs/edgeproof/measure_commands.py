@@ -9,6 +9,7 @@ import typer
 
 from edgeproof.options import (
     DeviceOption,
+    EngineOption,
     JsonOption,
     RebuildOption,
     RunOption,
@@ -49,6 +50,13 @@ def bench(
         list[int] | None,
         typer.Option(min=1, metavar="N", help="Images in a call; repeatable.  [1 and 8]", show_default=False),
     ] = None,
+    streams: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1, metavar="N", help="Clients of a bundle at once; repeatable.  [1 and 2]", show_default=False
+        ),
+    ] = None,
+    engine: EngineOption = None,
     threads: ThreadsOption = None,
     traces: Annotated[
         Path | None,
@@ -61,7 +69,16 @@ def bench(
     from edgeproof.measuring import Measuring, measure
 
     chain = {"--run": run, "--set": overrides, "--device": device, "--strict": strict, "--seeds": seeds}
-    asked = Measuring(seconds, tuple(batch or ()), threads, traces, rebuild, as_json)
+    asked = Measuring(
+        seconds,
+        tuple(batch or ()),
+        tuple(streams or ()),
+        tuple(engine or ()),
+        threads,
+        traces,
+        rebuild,
+        as_json,
+    )
     found = measure(recipe, compare, asked, chain)
     if found is not None:
         return found
@@ -88,6 +105,7 @@ def advise(
         typer.Option(min=0.0, metavar="MS", help="The slowest p90 of one image.  [any]", show_default=False),
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.01, metavar="S", help="For each model.")] = 2.0,
+    engine: EngineOption = None,
     threads: ThreadsOption = None,
     rebuild: RebuildOption = False,
     as_json: JsonOption = False,
@@ -98,5 +116,5 @@ def advise(
     """
     from edgeproof.advise import AdviceOptions, advise
 
-    limits = AdviceOptions(max_drop, max_latency_ms, seconds, threads, rebuild, as_json)
+    limits = AdviceOptions(max_drop, max_latency_ms, seconds, tuple(engine or ()), threads, rebuild, as_json)
     return advise(place, limits)

@@ -17,6 +17,8 @@ class Measuring:
 
     seconds: float | None = None
     batches: tuple[int, ...] = ()
+    streams: tuple[int, ...] = ()
+    engines: tuple[str, ...] = ()
     threads: int | None = None
     traces: Path | None = None
     rebuild: bool = False
@@ -55,12 +57,12 @@ def measure(
         return bench(Path(place), BenchOptions(**asked.given()))
     refuse_options(
         {f"--{OPTIONS.get(name, name)}": value for name, value in asked.given().items()},
-        "a recipe, which has bench.seconds, bench.threads and deploy.batch",
+        "a recipe, which has its part bench and deploy.batch",
     )
     return None
 
 
-OPTIONS = {"batches": "batch", "as_json": "json"}
+OPTIONS = {"batches": "batch", "engines": "engine", "as_json": "json"}
 
 
 def compare_two(places: tuple[str, str], asked: Measuring) -> int:
@@ -71,7 +73,8 @@ def compare_two(places: tuple[str, str], asked: Measuring) -> int:
     """
     from edgeproof.comparison import CompareOptions, compare
 
-    refuse_options({"--traces": asked.traces, "--rebuild": asked.rebuild}, "a comparison")
+    alone = {"--traces": asked.traces, "--rebuild": asked.rebuild, "--streams": asked.streams}
+    refuse_options(alone | {"--engine": asked.engines}, "a comparison: write A@ENGINE, if that is meant")
     if len(asked.batches) > 1:
         raise UsageError("--compare measures one batch size", fix="leave one --batch away")
     given = asked.given()

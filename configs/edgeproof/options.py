@@ -39,4 +39,13 @@ RebuildOption = Annotated[
     bool,
     typer.Option("--rebuild", help="Build plans that do not fit this machine again, from the ONNX file."),
 ]
+EngineOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--engine",
+        metavar="NAME",
+        help="Of a bundle, these only; repeatable.  [all here]",
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,6 +107,22 @@ def open_models(path: Path, stack: ExitStack, threads: int | None = None, *, reb
         reason = next(iter(opened.skipped.values()))
         raise EdgeproofError(f"no model of the bundle runs here: {reason}", where=path)
     return opened
+
+
+def choose_engines(opened: Opened, engines: Sequence[str] | None, path: Path) -> None:
+    """Leave the models of some engines only.
+
+    Raises:
+        EdgeproofError: none of them runs here.
+    """
+    if engines is None:
+        return
+    for models in (opened.sessions, opened.skipped):
+        for model in [model for model in models if model.engine not in engines]:
+            del models[model]
+    if not opened.sessions:
+        reason = "; ".join(dict.fromkeys(opened.skipped.values())) or "there is no such engine"
+        raise EdgeproofError(f"no model of the bundle runs in {', '.join(engines)}: {reason}", where=path)
 
 
 def skipped_lines(skipped: dict[Model, str]) -> list[str]:

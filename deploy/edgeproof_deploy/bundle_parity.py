@@ -18,7 +18,7 @@ from edgeproof_configs.schema import GatesConfig
 from edgeproof_deploy.batches import batch_gate
 from edgeproof_deploy.bundle import tampered
 from edgeproof_deploy.bundle_images import embed_folder, vocabulary_of
-from edgeproof_deploy.bundle_models import Model, Opened, open_models, skipped_lines
+from edgeproof_deploy.bundle_models import Model, Opened, choose_engines, open_models, skipped_lines
 from edgeproof_deploy.claims import Claim, unknown
 from edgeproof_deploy.engine_claims import claims_of
 from edgeproof_deploy.gates import FAIL, NOT_MEASURED, GateResult, Limits, Step, at_most, limits_of
@@ -140,22 +140,6 @@ def check_bundle(
         found.others += absent_plans(opened)
         found.skipped = skipped_lines(opened.skipped)
     return found
-
-
-def choose_engines(opened: Opened, engines: Sequence[str] | None, path: Path) -> None:
-    """Leave the models of some engines only.
-
-    Raises:
-        EdgeproofError: none of them runs here.
-    """
-    if engines is None:
-        return
-    for models in (opened.sessions, opened.skipped):
-        for model in [model for model in models if model.engine not in engines]:
-            del models[model]
-    if not opened.sessions:
-        reason = "; ".join(dict.fromkeys(opened.skipped.values())) or "there is no such engine"
-        raise EdgeproofError(f"no model of the bundle runs in {', '.join(engines)}: {reason}", where=path)
 
 
 def on_own_images(found: BundleParity, opened: Opened, test: SelfTest, preprocess: Preprocess) -> None:

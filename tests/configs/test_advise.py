@@ -22,7 +22,8 @@ def bundle(tmp_path: Path) -> Path:
 
 
 def advice(edgeproof: Run, place: Path, *arguments: object) -> tuple[int, dict[str, Any]]:
-    code, out, err = edgeproof("advise", place, "--seconds", 0.2, "--threads", 1, "--json", *arguments)
+    given = ["--seconds", 0.2, "--threads", 1, "--engine", "onnxruntime", "--json"]
+    code, out, err = edgeproof("advise", place, *given, *arguments)
     assert err == ""
     return code, json.loads(out)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -8,13 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from tests.configs.small_bundle import make_bundle, write_model
 
+from edgeproof import bundle_bench
+from edgeproof.bundle_bench import phases_of
 from edgeproof_configs.errors import EdgeproofError, UsageError
 from edgeproof_deploy.bundle_models import Model, inputs_of, models_of, open_models, skipped_lines
 from edgeproof_deploy.runtime.bundle import Bundle
 from edgeproof_deploy.runtime.cuda_device import why_no_cuda
-from edgeproof_deploy.runtime.session import OnnxSession
+from edgeproof_deploy.runtime.self_test import SelfTest, TestImage
+from edgeproof_deploy.runtime.session import OnnxSession, open_engine
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -81,16 +86,43 @@ def test_inputs_of__noise_of_the_session_s_shape(tmp_path: Path):
 
 
 def test_bench__json_of_every_model(bundle: Path, edgeproof: Run):
-    code, out, err = edgeproof("bench", bundle, "--json", "--seconds", 0.05, "--threads", 1, "--batch", 2)
-    assert (code, err) == (0, "")
+    given = ["--seconds", 0.05, "--threads", 1, "--batch", 2, "--streams", 1, "--streams", 3]
+    code, out, _ = edgeproof("bench", bundle, "--json", *given, "--engine", "onnxruntime")
+    assert code == 0
     told = json.loads(out)
     slow, fast = (told["models"][f"onnxruntime {precision}"] for precision in ("fp32", "int8"))
     assert slow["latency_ms"]["batch2"]["p50"] > fast["latency_ms"]["batch2"]["p50"]
-    assert set(fast["streams"]) == {"1", "2"}
+    assert set(fast["streams"]) == {"1", "3"}
+    assert fast["memory_bytes"] > 0
+    assert fast["phases_ms"] == {}
     assert fast["runs_on"] == ["CPUExecutionProvider"]
     assert told["conditions"]["official"] is False
     assert told["conditions"]["before"]["processor"]["cores"] >= 1
     assert told["conditions"]["energy"]
+    assert {model["engine"] for model in told["models"].values()} == {"onnxruntime"}
+    assert told["not_run_here"] == {}
+
+
+def test_phases_of__the_photos_of_the_self_test_and_not_its_edge_images(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+):
+    kept = tuple(TestImage(f"{name}.png", "", edge=name == "black") for name in ("00", "01", "black"))
+    monkeypatch.setattr(bundle_bench, "read_self_test", lambda _: SelfTest(kept, {}, {}, {}))
+    read = []
+
+    class Carrying(Bundle):
+        def read(self, name: str) -> bytes:
+            if not name.endswith(".png"):
+                return super().read(name)
+            read.append(name)
+            stream = io.BytesIO()
+            Image.new("RGB", (20, 16)).save(stream, "PNG")
+            return stream.getvalue()
+
+    carrying = Carrying(bundle)
+    found = phases_of(carrying, open_engine(carrying, "onnxruntime", 1), 0.02)
+    assert read == ["00.png", "01.png"]
+    assert list(found) == ["decode", "preprocess", "compute", "head", "total"]
 
 
 @pytest.mark.parametrize(
@@ -102,6 +134,8 @@ def test_bench__json_of_every_model(bundle: Path, edgeproof: Run):
         (["BUNDLE", "--strict"], "--strict has no effect on a bundle"),
         (["BUNDLE", "--compare", "BUNDLE", "BUNDLE"], "is a third"),
         (["--compare", "BUNDLE", "BUNDLE", "--traces", "t.npz"], "--traces has no effect on a comparison"),
+        (["--compare", "BUNDLE", "BUNDLE", "--streams", "2"], "--streams has no effect on a comparison"),
+        (["--compare", "BUNDLE", "BUNDLE", "--engine", "openvino"], "write A@ENGINE"),
         (["--compare", "BUNDLE", "BUNDLE", "--run", "x"], "--run has no effect on a comparison"),
         (["--compare", "BUNDLE", "BUNDLE", "--batch", "1", "--batch", "2"], "measures one batch size"),
         (["--compare", "BUNDLE@opnvino", "BUNDLE"], "Did you mean 'openvino'?"),

@@ -7,11 +7,14 @@ performance). They were written from that description and not tried on a board.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+import shutil
+import subprocess
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgeproof_benchmarks.machine.readings import is_read, not_read, tool_text
 
+TEGRASTATS_SECONDS = 0.7
 TOTAL_RAILS = ("VDD_IN", "POM_5V_IN", "VIN")
 """Rails that carry everything; where a board has none of them, its rails are added up."""
 MODE = re.compile(r"^NV Power Mode:\s*(?P<name>\S.*?)\s*$", re.MULTILINE)
@@ -85,16 +88,35 @@ def parse_jetson_clocks(text: str) -> dict[str, Any] | str:
     return {"locked": all(clocks["min"] == clocks["max"] for clocks in ranged), "units": units}
 
 
+def tegrastats_now(seconds: float = TEGRASTATS_SECONDS) -> dict[str, Any] | str:
+    """Return power, temperatures, GPU clock and memory of one line of `tegrastats`, which has no end."""
+    program = shutil.which("tegrastats")
+    if program is None:
+        return not_read("there is no tegrastats")
+    try:
+        subprocess.run([program, "--interval", "200"], stdout=subprocess.PIPE, timeout=seconds, check=False)
+        text = b""
+    except subprocess.TimeoutExpired as error:
+        text = error.stdout or b""
+    lines = text.decode(errors="replace").splitlines()
+    if not lines:
+        return not_read("tegrastats prints no line")
+    found = parse_tegrastats(lines[0])
+    power = found.watts if found.watts is not None else not_read("tegrastats names no rail")
+    return {"watts": power, **asdict(found)}
+
+
 CLOCK_KEYS = {"min": "low", "max": "high", "now": "now"}
 
 
 def jetson_state() -> dict[str, Any] | str:
-    """Return `nvpmodel` and `jetson_clocks` of this board, or why this is none."""
+    """Return `tegrastats`, `nvpmodel` and `jetson_clocks` of this board, or why this is none."""
     mode = tool_text("nvpmodel", "-q")
     clocks = tool_text("jetson_clocks", "--show")
     if not is_read(mode) and not is_read(clocks) and "there is no" in mode and "there is no" in clocks:
         return not_read("no Jetson: there is neither nvpmodel nor jetson_clocks")
     return {
+        "tegrastats": tegrastats_now(),
         "nvpmodel": parse_nvpmodel(mode) if is_read(mode) else mode,
         "jetson_clocks": parse_jetson_clocks(clocks) if is_read(clocks) else clocks,
     }

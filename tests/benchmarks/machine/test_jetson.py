@@ -12,6 +12,7 @@ from edgeproof_benchmarks.machine.jetson import (
     parse_jetson_clocks,
     parse_nvpmodel,
     parse_tegrastats,
+    tegrastats_now,
 )
 
 ORIN_NANO = (
@@ -95,6 +96,13 @@ def test_parse_jetson_clocks__other_text():
     assert str(parse_jetson_clocks("Error: run me as root")).startswith("not read")
 
 
+def test_tegrastats_now__a_program_that_prints_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    assert tegrastats_now() == "not read: there is no tegrastats"
+    tool(tmp_path, "tegrastats", "exit 1")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert tegrastats_now(0.5) == "not read: tegrastats prints no line"
+
+
 def tool(folder: Path, name: str, script: str) -> None:
     (folder / name).write_text(f"#!/bin/sh\n{script}\n")
     (folder / name).chmod(0o755)
@@ -104,8 +112,10 @@ def test_jetson_state__asks_the_tools(tmp_path: Path, monkeypatch: pytest.Monkey
     assert str(jetson_state()).startswith("not read: no Jetson")
     tool(tmp_path, "nvpmodel", "printf 'NV Power Mode: 15W\\n1\\n'")
     tool(tmp_path, "jetson_clocks", "echo 'please run with sudo' >&2; exit 1")
+    tool(tmp_path, "tegrastats", f"while true; do echo '{ORIN_NANO}'; sleep 0.1; done")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     found = jetson_state()
     assert isinstance(found, dict)
     assert found["nvpmodel"] == {"name": "15W", "id": 1}
+    assert (found["tegrastats"]["watts"], found["tegrastats"]["gpu_clock_mhz"]) == (6.532, 624)
     assert found["jetson_clocks"] == "not read: jetson_clocks --show ends with 1: please run with sudo"
