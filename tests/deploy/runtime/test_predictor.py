@@ -2,20 +2,27 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 from PIL import Image
 from safetensors.numpy import save
+from tests.deploy.small_text import TOKENS, encoder_bytes, table, write_text_tower
 
 from edgeproof_deploy.bundle import BundleParts, write_bundle
 from edgeproof_deploy.runtime.errors import BundleError, LabelError, UnavailableError
+from edgeproof_deploy.runtime.head import ZeroShotHead as RuntimeHead
+from edgeproof_deploy.runtime.head import read_head
 from edgeproof_deploy.runtime.predictor import Predictor
 from edgeproof_deploy.runtime.preprocess import ImageError, Preprocess, open_image
+from edgeproof_deploy.runtime.text_encoder import unit_rows
 from edgeproof_train.heads.zero_shot import ZeroShotHead
 from edgeproof_train.student import Student
 
@@ -172,3 +179,224 @@ def test_open__files_that_make_no_sense(
 ) -> None:
     with pytest.raises(BundleError, match=rf"{name}: .*{words}"):
         Predictor.open(rewritten(name, content))
+
+
+@pytest.fixture(scope="module")
+def worded(parts: BundleParts, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with a text tower."""
+    folder = tmp_path_factory.mktemp("worded")
+    text = write_text_tower(folder, ("{}", "a {} thing"))
+    write_bundle(folder / "b", replace(parts, text=text))
+    return folder / "b"
+
+
+def test_predict__one_image_of_every_kind(predictor: Predictor, photos: list[Path], tmp_path: Path) -> None:
+    expected = predictor.predict(photos[:1])[0].labels
+    pixels = np.array(Image.open(photos[0]))
+    for image in (photos[0], str(photos[0]), photos[0].read_bytes(), Image.open(photos[0]), pixels):
+        (found,) = predictor.predict(image)
+        assert found.labels == expected
+    both = predictor.predict(np.stack([pixels, pixels[::-1]]))
+    assert [item.path for item in both] == ["image 0", "image 1"]
+    assert both[0].labels == expected
+    assert both[1].labels != expected
+
+
+def test_predict__a_folder_gives_its_images_in_order(
+    predictor: Predictor, photos: list[Path], tmp_path: Path
+) -> None:
+    for place in ("b/c.PNG", "a.png", "b/a.png"):
+        target = tmp_path / "folder" / place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(photos[0], target)
+    (tmp_path / "folder/notes.txt").write_text("no image")
+    found = predictor.predict(tmp_path / "folder")
+    assert [Path(item.path).relative_to(tmp_path / "folder").as_posix() for item in found] == [
+        "a.png",
+        "b/a.png",
+        "b/c.PNG",
+    ]
+    assert predictor.predict([photos[0], tmp_path / "folder/b"])[1:] == found[1:]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ImageError, match="empty: holds no image file"):
+        predictor.predict(tmp_path / "empty")
+
+
+def test_predict__batches_and_workers_give_the_same(predictor: Predictor, photos: list[Path]) -> None:
+    one_by_one = predictor.embed(photos)
+    for batch_size, workers in ((5, 0), (5, 3), (1, 2), (64, 1)):
+        rows = predictor.embed(photos, batch_size=batch_size, workers=workers)
+        np.testing.assert_allclose(rows, one_by_one, atol=1e-6)
+        found = predictor.predict(photos, 1, batch_size=batch_size, workers=workers)
+        assert [item.path for item in found] == [str(photo) for photo in photos]
+
+
+def test_predict__workers_and_broken_images(predictor: Predictor, photos: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"nothing")
+    mixed = [*photos[:3], tmp_path / "broken.jpg", *photos[3:]]
+    broken: list[ImageError] = []
+    found = predictor.predict(mixed, batch_size=4, workers=2, broken=broken)
+    assert [item.path for item in found] == [str(photo) for photo in photos]
+    assert [Path(error.name).name for error in broken] == ["broken.jpg"]
+    with pytest.raises(ImageError, match=r"broken\.jpg"):
+        predictor.predict(mixed, batch_size=4, workers=2)
+
+
+def test_predict__from_many_threads(predictor: Predictor, photos: list[Path]) -> None:
+    expected = predictor.predict(photos)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda photo: predictor.predict(photo)[0], photos * 3))
+    assert found == expected * 3
+
+
+@pytest.mark.parametrize(
+    "settings", [{"top_k": 0}, {"batch_size": 0}, {"workers": -1}], ids=["top_k", "batch_size", "workers"]
+)
+def test_predict__settings_that_make_no_sense(
+    predictor: Predictor, photos: list[Path], settings: dict[str, int]
+) -> None:
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        predictor.predict(photos, **settings)  # pyright: ignore[reportArgumentType]
+
+
+def test_open__warm_and_closed_by_with(bundle: Path, photos: list[Path]) -> None:
+    with Predictor.open(bundle, threads=1) as opened:
+        opened.warm_up()
+        opened.warm_up(batch_size=3)
+        assert len(opened.predict(photos[0])) == 1
+    with pytest.raises(ValueError, match="device must be cpu or cuda, got 'tpu'"):
+        Predictor.open(bundle, device="tpu")
+
+
+def test_set_labels__without_a_text_tower_the_bundles_own(bundle: Path, photos: list[Path]) -> None:
+    with Predictor.open(bundle, threads=1) as opened:
+        assert not opened.has_text_encoder
+        opened.set_labels(["ring", "ball"])
+        assert opened.labels == ("ring", "ball")
+        assert {label for label, _ in opened.predict(photos[0])[0].labels} == {"ring", "ball"}
+        opened.set_labels(["käse"])
+        with pytest.raises(LabelError, match=r"'red cub' is not among the 6 .* Did you mean 'red cube'\?"):
+            opened.set_labels(["red cub"])
+        assert opened.labels == ("käse",)
+        opened.reset_labels()
+        assert len(opened.labels) == 6
+
+
+def test_set_labels__any_words_by_the_text_tower(worded: Path, photos: list[Path]) -> None:
+    with Predictor.open(worded, threads=1) as opened:
+        assert opened.has_text_encoder
+        own = opened.predict(photos[0], labels=["ball", "ring"])[0].labels
+        words = ["blue", "ball", "a_red_owl"]
+        opened.set_labels(words)
+        assert opened.labels == tuple(words)
+        head = opened.head
+        assert isinstance(head, RuntimeHead)
+        np.testing.assert_allclose(np.linalg.norm(head.weight, axis=1), 1, atol=1e-6)
+        bundled = read_head(opened.bundle)
+        assert isinstance(bundled, RuntimeHead)
+        np.testing.assert_allclose(head.weight[1], bundled.weight[2], atol=1e-7)
+        prompts = [text.replace("{}", "a red owl") for text in ("{}", "a {} thing")]
+        rows = unit_rows(opened._text_encoder().raw(prompts))
+        np.testing.assert_allclose(head.weight[2], unit_rows(rows.mean(axis=0)), atol=1e-6)
+        assert {label for label, _ in opened.predict(photos[0])[0].labels} == set(words)
+        opened.reset_labels()
+        assert opened.predict(photos[0], labels=["ball", "ring"])[0].labels == own
+        assert opened.predict(photos[0], labels=["green"])[0].labels == [("green", 1.0)]
+
+
+def test_set_labels__the_tokens_are_summed_as_the_tower_does(worded: Path) -> None:
+    with Predictor.open(worded, threads=1) as opened:
+        red, blue = 512 + 1, 512 + 4
+        start, end = TOKENS - 2, TOKENS - 1
+        found = opened._text_encoder().raw(["Red  BLUE"])[0]
+        np.testing.assert_allclose(found, table()[[start, red, blue, end]].sum(axis=0), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ([], "no labels were given"),
+        (["red", "red"], "given twice"),
+        (["red", " "], "empty or no text"),
+        ([3], "empty or no text"),
+        ("red", "expected a list of labels, got the text 'red'"),
+        (["x" * 10_001], "at most 10000 are read"),
+    ],
+)
+def test_set_labels__what_is_refused(worded: Path, labels: Any, words: str) -> None:
+    with Predictor.open(worded, threads=1) as opened, pytest.raises(LabelError, match=words):
+        opened.set_labels(labels)
+
+
+def test_set_text_embeddings__rows_of_ones_own(
+    predictor: Predictor, bundle: Path, photos: list[Path]
+) -> None:
+    rows = 3 * np.random.default_rng(2).standard_normal((2, 16))
+    with Predictor.open(bundle, threads=1) as opened:
+        opened.set_text_embeddings(["one", "two"], rows)
+        embedding = opened.embed(photos[0])[0]
+        unit = embedding / np.linalg.norm(embedding)
+        logits = 20 * (rows / np.linalg.norm(rows, axis=1, keepdims=True)) @ unit
+        shares = np.exp(logits) / np.exp(logits).sum()
+        assert dict(opened.predict(photos[0])[0].labels) == pytest.approx(
+            {"one": shares[0], "two": shares[1]}, rel=1e-4
+        )
+        opened.set_labels(["ball"])
+        assert opened.labels == ("ball",)
+
+
+@pytest.mark.parametrize(
+    ("names", "rows", "words"),
+    [
+        (["a"], np.ones((2, 16)), r"1 labels and text embeddings of shape \(2, 16\): expected \(1, 16\)"),
+        (["a"], np.ones((1, 15)), r"expected \(1, 16\)"),
+        (["a", "a"], np.ones((2, 16)), "given twice"),
+        ([], np.ones((0, 16)), "no labels"),
+        (["a"], np.zeros((1, 16)), "zero, NaN or infinite"),
+        (["a"], np.full((1, 16), np.nan), "zero, NaN or infinite"),
+        (["a"], np.full((1, 16), "x"), "expected numbers"),
+    ],
+)
+def test_set_text_embeddings__what_is_refused(
+    bundle: Path, names: list[str], rows: np.ndarray, words: str
+) -> None:
+    with Predictor.open(bundle, threads=1) as opened, pytest.raises(LabelError, match=words):
+        opened.set_text_embeddings(names, rows)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("encoder.json", b"[]"), r"text/encoder\.json: expected a table with the keys cleaning"),
+        (("encoder.json", b'{"cleaning": ["x"]}'), "expected a table with the keys"),
+        (("merges.txt", b"a b c\n"), r"text/merges\.txt: line 1 is no pair of symbols: 'a b c'"),
+        (("merges.txt", b"\xff"), "is not UTF-8"),
+        (("merges.txt", b"a b\n" * 100), r"cannot run on text/merges\.txt"),
+        (("encoder.onnx", b"no model"), r"text/encoder\.onnx: cannot be loaded by ONNX Runtime"),
+        (("encoder.onnx", encoder_bytes(length=7)), r"expected \(batch, 10\) into \(batch, 16\)"),
+        (("encoder.onnx", encoder_bytes(table()[:, :8])), r"expected \(batch, 10\) into \(batch, 16\)"),
+        (("encoder.onnx", encoder_bytes(table() * np.nan)), "gives NaN, infinity or nothing but zeros"),
+        (("encoder.onnx", encoder_bytes(table() * 0)), "gives NaN, infinity or nothing but zeros"),
+    ],
+)
+def test_set_labels__a_text_tower_that_makes_no_sense(
+    parts: BundleParts, tmp_path: Path, change: tuple[str, bytes], words: str
+) -> None:
+    text = write_text_tower(tmp_path)
+    (tmp_path / change[0]).write_bytes(change[1])
+    write_bundle(tmp_path / "b", replace(parts, text=text))
+    with Predictor.open(tmp_path / "b", threads=1) as opened, pytest.raises(BundleError, match=words):
+        opened.set_labels(["green"])
+
+
+def test_open__weights_that_are_nan(
+    rewritten: Callable[[str, bytes], Path], bundle: Path, photos: list[Path]
+) -> None:
+    model = onnx.load(bundle / "model.onnx")
+    weights = max(model.graph.initializer, key=lambda tensor: int(np.prod(tensor.dims)))
+    values = numpy_helper.to_array(weights)
+    weights.CopyFrom(numpy_helper.from_array(np.full_like(values, np.nan), weights.name))
+    place = rewritten("model.onnx", model.SerializeToString())
+    words = r"model\.onnx: gives NaN or infinity for .*photo 0"
+    with Predictor.open(place, threads=1) as opened, pytest.raises(BundleError, match=words):
+        opened.predict(photos[:2])
