@@ -18,6 +18,7 @@ from edgeproof_configs.files import read_json, write_json
 from edgeproof_deploy.bundle import BundleParts, write_bundle
 from edgeproof_deploy.export import export_onnx
 from edgeproof_deploy.runtime.bundle import MANIFEST, manifest_digest
+from edgeproof_deploy.runtime.plan_sidecar import PlanSettings, Sidecar, as_json
 from edgeproof_train.heads.zero_shot import ZeroShotHead
 from edgeproof_train.student import Student
 from edgeproof_train.students.timm import TimmStudent
@@ -86,7 +87,7 @@ def parts(
     (folder / "report.html").write_text("<html>report</html>")
     plan, sidecar = folder / "tensorrt_rtx-fp32-sm86.engine", folder / "tensorrt_rtx-fp32-sm86.json"
     plan.write_bytes(bytes(range(256)) * 40)
-    write_json(sidecar, {"engine": "tensorrt_rtx", "run": "built, not run here"})
+    sidecar.write_bytes(as_json(stand_in_sidecar(plan, onnx_file), {"status": "built, not run here"}))
     return BundleParts(
         name="tiny",
         models=[onnx_file],
@@ -96,6 +97,22 @@ def parts(
         report=folder / "report.html",
         engines=[plan, sidecar],
         facts={"verdict": "Ship it.", "recipe": {"name": "tiny"}},
+    )
+
+
+def stand_in_sidecar(plan: Path, onnx: Path) -> Sidecar:
+    return Sidecar(
+        engine="tensorrt_rtx",
+        version="1.0",
+        compute_capabilities=("8.6",),
+        device="",
+        system="linux x86_64",
+        onnx=onnx.name,
+        onnx_sha256=hashlib.sha256(onnx.read_bytes()).hexdigest(),
+        plan=plan.name,
+        plan_sha256=hashlib.sha256(plan.read_bytes()).hexdigest(),
+        plan_bytes=plan.stat().st_size,
+        settings=PlanSettings(compute_capabilities=("8.6",)),
     )
 
 
