@@ -24,6 +24,7 @@ ENOUGH_SAMPLES = fewest_for(0.9)
 """How many samples a run waits for: 64, as p90 needs."""
 LONGEST = 4.0
 """How many times longer than asked for a run may go on to have them."""
+PATIENCE_SECONDS = 0.2
 ROUNDS = 10
 
 Clock = Callable[[], float]
@@ -154,11 +155,12 @@ def median(trace_ms: np.ndarray) -> float:
 def sample(call: Call, seconds: float, clock: Clock = time.perf_counter, fewest: int = 1) -> list[float]:
     """Call again and again for `seconds`; return each duration in milliseconds.
 
-    It goes on until there are `fewest` of them, at most `LONGEST` times as long.
+    It goes on until there are `fewest` of them, at most `LONGEST` times as long, but for `PATIENCE_SECONDS`
+    in any case.
     """
     durations: list[float] = []
     began = clock()
-    end, latest = began + seconds, began + LONGEST * seconds
+    end, latest = began + seconds, began + max(LONGEST * seconds, PATIENCE_SECONDS)
     while True:
         before = clock()
         call()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from edgeproof import measure_commands, verify_command
+from edgeproof.chain_runs import run_chain
 from edgeproof.options import (
     DeviceOption,
     JsonOption,
@@ -94,17 +95,6 @@ def ship(
     return run_chain(
         recipe, seeds, overrides=overrides or [], run=run, start=start, device=device, strict=strict
     )
-
-
-def run_chain(recipe: str, seeds: int | None, **options: Any) -> int:
-    """Run stages once, or once for each seed."""
-    if seeds is None:
-        from edgeproof.ship import ship
-
-        return ship(recipe, **options)
-    from edgeproof.seeds import ship_seeds
-
-    return ship_seeds(recipe, seeds=seeds, **options)
 
 
 def stage_command(stage: str, text: str) -> Callable[..., int]:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from edgeproof.chain_runs import run_chain
 from edgeproof.options import (
     DeviceOption,
     EngineOption,
@@ -82,8 +83,6 @@ def bench(
     found = measure(recipe, compare, asked, chain)
     if found is not None:
         return found
-    from edgeproof.cli import run_chain
-
     return run_chain(
         str(recipe), seeds, overrides=overrides or [], run=run, until="bench", device=device, strict=strict
     )

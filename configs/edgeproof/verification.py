@@ -42,7 +42,7 @@ def verify(recipe: str, options: VerifyOptions, chain: dict[str, Any]) -> int:
 
 
 def _verify_recipe(recipe: str, options: VerifyOptions, chain: dict[str, Any]) -> int:
-    from edgeproof.cli import run_chain
+    from edgeproof.chain_runs import run_chain
 
     failed: GateError | None = None
     try:

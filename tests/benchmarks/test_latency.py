@@ -97,6 +97,8 @@ def test_sample__goes_on_for_enough_samples_but_not_for_ever():
     assert len(sample(clock.call(repeat(0.1)), 1.0, clock, fewest=20)) == 20
     assert len(sample(clock.call(repeat(1.0)), 1.0, clock, fewest=20)) == 4
     assert len(sample(clock.call(repeat(9.0)), 1.0, clock, fewest=20)) == 1
+    assert len(sample(clock.call(repeat(0.01)), 0.001, clock, fewest=8)) == 8
+    assert len(sample(clock.call(repeat(0.1)), 0.001, clock, fewest=8)) == 2
 
 
 def test_interleave__energy_of_each_call_alone():
