@@ -11,6 +11,7 @@ from edgeproof_benchmarks.sections.classes import classes
 from edgeproof_benchmarks.sections.compression import compression
 from edgeproof_benchmarks.sections.examples import examples
 from edgeproof_benchmarks.sections.forms import forms
+from edgeproof_benchmarks.sections.layers import layers
 from edgeproof_benchmarks.sections.learning import learning
 from edgeproof_benchmarks.sections.machine import machine
 from edgeproof_benchmarks.sections.parity import parity
@@ -26,6 +27,7 @@ SECTIONS = (
     compression,
     speed,
     spread,
+    layers,
     parity,
     examples,
     classes,

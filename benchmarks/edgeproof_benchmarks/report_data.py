@@ -4,6 +4,8 @@ The report is a view of files that other stages write. Beside `result.json` (its
 `metrics.jsonl` it reads files of the verify stage, all optional: those of `answer_data`, that of
 `example_data`, and
 
+`bench/layers.json`, as `layer_data` describes it,
+
 `bench/traces.npz`: every sample of a latency in milliseconds, by `form/engine/precision/batchN`, and
 
 `verify/confusion.json`:
@@ -30,6 +32,7 @@ from edgeproof_benchmarks.answer_data import (
 )
 from edgeproof_benchmarks.example_data import Example, read_example
 from edgeproof_benchmarks.formats import ENGINE_NAMES, known
+from edgeproof_benchmarks.layer_data import LAYERS_FILE, Layers
 from edgeproof_benchmarks.traces import TRACES_FILE, read_traces
 from edgeproof_configs.errors import EdgeproofError
 from edgeproof_configs.files import read_json
@@ -190,6 +193,7 @@ class ReportData:
     compression: Mapping[str, Any] | None = None
     conditions: Mapping[str, Any] | None = None
     traces: Mapping[str, np.ndarray] = field(default_factory=dict)
+    layers: Layers = field(default_factory=dict)
 
     @property
     def teacher(self) -> FormRow | None:
@@ -225,6 +229,7 @@ def report_data(
     calibration: Mapping[str, Any] | None = None,
     embedding: Mapping[str, Any] | None = None,
     traces: Mapping[str, np.ndarray] | None = None,
+    layers: Layers | None = None,
 ) -> ReportData:
     """Build the page's data from the plain contents of the files.
 
@@ -264,6 +269,7 @@ def report_data(
         compression=result.get("compression"),
         conditions=result.get("bench_conditions"),
         traces=traces or {},
+        layers=layers or {},
     )
 
 
@@ -300,6 +306,7 @@ def load_report_data(run: Path) -> ReportData:
         )
     names = ("confusion", "examples", "per_class", "calibration", "embedding")
     files = {name: run / "verify" / f"{name}.json" for name in names}
+    files["layers"] = run / "bench" / LAYERS_FILE
     found = {name: read_json(file) for name, file in files.items() if file.exists()}
     return report_data(
         read_json(result), RunDir(run).metrics(), **found, traces=read_traces(run / "bench" / TRACES_FILE)

@@ -13,6 +13,7 @@ import torch
 
 from edgeproof_benchmarks.compressed_files import counted_weights, fused_operators
 from edgeproof_benchmarks.latency import Latency, interleave, ratio
+from edgeproof_benchmarks.layer_data import LAYERS_FILE, layers_by_form
 from edgeproof_benchmarks.machine.conditions import Watch
 from edgeproof_benchmarks.machine.energy import Meter, find_meter, joules_or_reason
 from edgeproof_benchmarks.memory import peak_memory
@@ -72,6 +73,7 @@ def bench_stage(context: StageContext) -> StageOutcome:
             figures.setdefault(name, {}).update(form_figures(measured, phases, threads))
             figures[name] |= beside_pytorch(name, latencies)
         conditions = watch.end(first_batches(latencies), energy)
+        write_json(folder / LAYERS_FILE, layers_by_form(files, sessions))
     write_traces(folder / TRACES_FILE, latencies)
     for name in sessions:
         figures[name] |= alone(*files[name], preprocess, images, recipe.bench)
@@ -86,7 +88,8 @@ def bench_stage(context: StageContext) -> StageOutcome:
     }
     if recipe.compress is not None:
         metrics |= {"weights": counted_weights(context), "fused": fused_operators(context)}
-    return StageOutcome([folder / "latency.json", folder / TRACES_FILE], metrics, said(latencies, failures))
+    written = [folder / name for name in ("latency.json", TRACES_FILE, LAYERS_FILE)]
+    return StageOutcome(written, metrics, said(latencies, failures))
 
 
 def first_batches(latencies: dict[str, dict[int, Latency]]) -> dict[str, Latency]:
