@@ -7,14 +7,17 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeproof_configs.errors import EdgeproofError
 from edgeproof_configs.files import write_json
 from edgeproof_deploy.claims import OUTCOMES, Claim
 from edgeproof_deploy.gates import FAIL, NOT_MEASURED, PASS, GateResult
 from edgeproof_deploy.parity import PairParity
-from edgeproof_deploy.preprocessing_parity import PreprocessingParity
+
+if TYPE_CHECKING:
+    # It compares with training's loader, and a bundle is verified without torch.
+    from edgeproof_deploy.preprocessing_parity import PreprocessingParity
 
 SCHEMA_VERSION = 1
 STATUSES, BOUNDS = (PASS, FAIL, NOT_MEASURED), ("at least", "at most")
