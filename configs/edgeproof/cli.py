@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from edgeproof import measure_commands, verify_command
+from edgeproof import bundle_commands, measure_commands, verify_command
 from edgeproof.chain_runs import run_chain
 from edgeproof.options import (
     DeviceOption,
@@ -121,6 +121,7 @@ for _stage, _text in STAGES.items():
 app.command()(verify_command.verify)
 app.command()(measure_commands.bench)
 app.command()(measure_commands.advise)
+app.command()(bundle_commands.demo)
 
 
 @app.command()

@@ -10,6 +10,7 @@ from edgeproof_configs.errors import EdgeproofError, MissingPackageError, UsageE
 
 EXTRAS = {
     "accelerate": "train",
+    "cv2": "demo",
     "imagehash": "data",
     "modelopt": "compress",
     "numpy": "train",

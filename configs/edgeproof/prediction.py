@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from edgeproof.bundles import bundle_of
@@ -29,9 +30,11 @@ def predict(
 
     Args:
         place: a bundle, or a run that has one.
-        images: image files; those that cannot be read are told on stderr, and the others are still predicted.
+        images: image files, or folders of them; those that cannot be read are told on stderr, and the others
+            are still predicted.
         engine: what runs the model.
-        labels: choose among these labels only: a file with one a line, or `a,b,c`.
+        labels: choose among these labels only: a file with one a line, or `a,b,c`. With a text tower in the
+            bundle they may be any words.
         top: how many labels an image.
         as_json_text: print one JSON document.
         rebuild: build a plan from the bundle's ONNX file where none of the bundle fits this machine.
@@ -43,16 +46,10 @@ def predict(
     """
     bundle = bundle_of(place)
     broken: list[ImageError] = []
-    try:
+    with runtime_errors(bundle):
         chosen = read_labels(labels) if labels is not None else None
         predictor = open_predictor(place, bundle, engine, rebuild)
         predictions = predictor.predict(list(images), top, chosen, broken=broken)
-    except BundleError as error:
-        raise EdgeproofError(str(error), where=bundle, fix="copy or make the bundle again") from error
-    except LabelError as error:
-        raise UsageError(str(error), where=bundle / "labels.txt") from error
-    except UnavailableError as error:
-        raise MissingPackageError(str(error), fix="see `edgeproof ls engines`") from error
     if as_json_text:
         print(as_json(predictions, broken))
     elif predictions:
@@ -60,6 +57,19 @@ def predict(
     for error in broken:
         print(f"error: {error}", file=sys.stderr)
     return 1 if broken else 0
+
+
+@contextmanager
+def runtime_errors(bundle: Path) -> Iterator[None]:
+    """Turn the errors of the runtime into those of the command line."""
+    try:
+        yield
+    except BundleError as error:
+        raise EdgeproofError(str(error), where=bundle, fix="copy or make the bundle again") from error
+    except LabelError as error:
+        raise UsageError(str(error), where=bundle / "labels.txt") from error
+    except UnavailableError as error:
+        raise MissingPackageError(str(error), fix="see `edgeproof ls engines`") from error
 
 
 def open_predictor(place: Path, bundle: Path, engine: str, rebuild: bool = False) -> Predictor:

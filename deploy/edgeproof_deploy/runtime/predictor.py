@@ -245,7 +245,7 @@ class Predictor:
         """Yield names and embeddings (B, D), a batch at a time."""
         if batch_size < 1 or workers < 0:
             raise ValueError(f"expected batch_size >= 1 and workers >= 0, got {batch_size} and {workers}")
-        named = named_sources(images)
+        named = named_sources(images, broken)
         batches = prepared_batches(
             named, self.preprocess, batch_size=batch_size, workers=workers, broken=broken
         )

@@ -20,12 +20,13 @@ Prepared = tuple[str, "np.ndarray | ImageError"]
 Batch = tuple[list[str], np.ndarray]
 
 
-def named_sources(images: Images) -> list[Named]:
+def named_sources(images: Images, broken: list[ImageError] | None = None) -> list[Named]:
     """Return every single image with its name; folders become the image files in them.
 
     Args:
         images: one image or a sequence of them: path of a file or of a folder, bytes of a file, opened image,
             uint8 array (H, W, 3) RGB or (H, W) grey, or an array of several, (N, H, W, 3).
+        broken: where to put folders without an image; None raises the first.
 
     Raises:
         ImageError: a folder holds no image file.
@@ -37,7 +38,12 @@ def named_sources(images: Images) -> list[Named]:
         if not isinstance(source, (str, Path)):
             found.append((f"image {number}", source))
         elif Path(source).is_dir():
-            found += [(str(file), file) for file in image_files(Path(source))]
+            try:
+                found += [(str(file), file) for file in image_files(Path(source))]
+            except ImageError as error:
+                if broken is None:
+                    raise
+                broken.append(error)
         else:
             found.append((str(source), source))
     return found
