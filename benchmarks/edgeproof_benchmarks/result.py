@@ -61,9 +61,10 @@ def full_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def with_few_flips(pair: dict[str, Any]) -> dict[str, Any]:
-    """Return a pair with its first flips and how many there are."""
-    flips = pair.get("flips")
-    return pair | {"flips": flips[:FLIPS], "flip_count": len(flips)} if flips else pair
+    """Return a pair with its first flips and how many there are, and the classes that lost most."""
+    flips, recalls = pair.get("flips"), pair.get("recall_changes")
+    few = {"flips": flips[:FLIPS], "flip_count": len(flips)} if flips else {}
+    return pair | few | ({"recall_changes": recalls[:FLIPS]} if recalls else {})
 
 
 def add_latency_gate(context: StageContext, rows: list[dict[str, Any]]) -> None:

@@ -155,7 +155,7 @@ def verify_stage(context: StageContext) -> StageOutcome:
         for form in forms_of(context.recipe, context.run)
     ]
     found: Verification = verify_run(data, forms, folder)
-    write_parity(folder / "parity.json", found.pairs, found.preprocessing, environment())
+    write_parity(folder / "parity.json", found.pairs, found.preprocessing, environment(), found.claims)
     pictures = write_pictures(data, found, folder)
     self_test = self_test_of_run(context, data.split("test"), folder / SELF_TEST_FOLDER)
     failures = gate_failures(found.pairs) + found.other_failures()

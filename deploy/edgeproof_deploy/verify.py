@@ -16,8 +16,10 @@ from edgeproof_configs.progress import progress
 from edgeproof_data.loader import eval_batches
 from edgeproof_data.sets import ImageSet, unlabelled
 from edgeproof_deploy.batches import batch_gate
+from edgeproof_deploy.claims import Claim, unknown
 from edgeproof_deploy.decisions import Vocabulary
 from edgeproof_deploy.engine import NOT_RUN_HERE, RUN_HERE, Session, make_engine
+from edgeproof_deploy.engine_claims import claims_of
 from edgeproof_deploy.forms import TENSORRT, StudentForm
 from edgeproof_deploy.gates import GateResult, Step, limits_of
 from edgeproof_deploy.parity import Form, PairParity, compare_pair
@@ -49,6 +51,7 @@ class Verification:
         rows: the forms, as `result.json` has them, latencies left out.
         controls: chance, the untrained student, normal training.
         pairs: the chain of comparisons.
+        claims: whether INT8, half precision and sparsity are what they are called, in each engine.
         preprocessing: training's way from file to input against the device's.
         vocabulary: the labels and what is true.
         embeddings: of the shipped form, (N, D).
@@ -61,6 +64,7 @@ class Verification:
     rows: list[dict[str, Any]] = field(default_factory=list)
     controls: list[dict[str, Any]] = field(default_factory=list)
     pairs: list[PairParity] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
     embeddings: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
     shipped: str = ""
 
@@ -152,7 +156,8 @@ class Chain:
     def in_engine(self, form: StudentForm, kind: str, file: Path) -> None:
         """Run a form in an engine and compare it with PyTorch, and with the student as trained."""
         batches = self.data.recipe.deploy.batch
-        made, batched = run_engine(form, kind, file, (self.images, self.edges), self.student, batches)
+        run = run_engine(form, kind, file, (self.images, self.edges), self.student, batches)
+        made = run.form
         plain = self.eager["fp32"]
         if form.precision == "fp16":
             pairs = [self.pair(plain, made, "engine", "fp16")]
@@ -167,8 +172,10 @@ class Chain:
             pairs = [self.pair(self.eager[form.key], made, step, "fp32")]
             if form.name == "sparse":
                 pairs.append(self.pair(plain, made, "shipped sparse", "fp32"))
-        pairs[0].gates.extend(batched)
+        pairs[0].gates.extend(run.gates)
         add(self.found, made, self.teacher, pairs, RUN_HERE if made.embeddings is not None else NOT_RUN_HERE)
+        self.found.claims.extend(run.claims)
+        self.found.rows[-1]["claims"] = [claim.to_dict() for claim in run.claims]
         if made.embeddings is not None and form.key == "fp32":
             self.found.embeddings, self.found.shipped = made.embeddings, made.name
 
@@ -223,6 +230,15 @@ def scores_of(embeddings: np.ndarray, vocabulary: Vocabulary, teacher: np.ndarra
     )
 
 
+@dataclass(frozen=True)
+class EngineRun:
+    """What an engine gave of a form: embeddings, if it runs here, gates of its own, and claims."""
+
+    form: Form
+    gates: list[GateResult]
+    claims: list[Claim]
+
+
 def run_engine(
     of: StudentForm,
     kind: str,
@@ -230,22 +246,22 @@ def run_engine(
     sets: tuple[ImageSet, ImageSet],
     student: Student,
     batches: Sequence[int],
-) -> tuple[Form, list[GateResult]]:
-    """Run a form in an engine over the images and the edge images, and some alone and in batches.
-
-    Returns:
-        The form, without embeddings where the engine cannot run here, and the gates of the engine itself.
-    """
+) -> EngineRun:
+    """Run a form in an engine over the images and the edge images, and some alone and in batches."""
     engine = make_engine(kind)
+    sparse = of.name == "sparse"
     reason = engine.why_not_here(file)
     if reason is not None:
-        return Form(of.name, kind, of.precision, reason=f"{NOT_RUN_HERE}: {reason}"), []
+        absent = Form(of.name, kind, of.precision, reason=f"{NOT_RUN_HERE}: {reason}")
+        return EngineRun(absent, [], unknown(absent.name, of.precision, sparse, absent.reason))
     session = engine.open(file)
     try:
         rows, edges = (run_session(session, images, student, f"{kind} {of.key}") for images in sets)
         first = next(eval_batches(sets[0], student.preprocess, batch_size=max(batches) + 1))
         gate = batch_gate(session, first["image"].numpy(), batches)
-        return Form(of.name, kind, of.precision, rows, edges=edges), [gate]
+        made = Form(of.name, kind, of.precision, rows, edges=edges)
+        claims = claims_of(made.name, kind, file, session, of.precision, sparse=sparse)
+        return EngineRun(made, [gate], claims)
     finally:
         session.close()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgeproof_deploy.runtime.predictor import Prediction
+    from edgeproof_deploy.runtime.predictor import Prediction, Predictor
     from edgeproof_deploy.runtime.preprocess import ImageError
 
 
@@ -18,7 +18,12 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m edgeproof_deploy.runtime", description=__doc__)
     parser.add_argument("bundle", help="folder or .tar of a bundle")
-    parser.add_argument("images", nargs="+", metavar="image", help="image files")
+    parser.add_argument("images", nargs="*", metavar="image", help="image files")
+    parser.add_argument(
+        "--self-test",
+        action="store_true",
+        help="compare what the bundle's own images give here with what they gave when it was made",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--top", type=positive, default=5, help="labels to print for each image (default: 5)")
     parser.add_argument("--labels", help="choose between these labels only: a file with one a line, or a,b,c")
@@ -48,9 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Returns:
-        0; 1 an image or the bundle cannot be used; 2 usage error; 5 a package or a device is missing.
+        0; 1 an image or the bundle cannot be used; 2 usage error; 3 the self-test failed; 5 a package or a
+        device is missing.
     """
-    options = make_parser().parse_args(arguments)
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    if bool(options.images) == options.self_test:
+        parser.error("expected images, or --self-test alone")
     try:
         from edgeproof_deploy.runtime.errors import BundleError, LabelError, UnavailableError
         from edgeproof_deploy.runtime.predictor import Predictor
@@ -67,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.model,
             rebuild=options.rebuild,
         )
+        if options.self_test:
+            return self_test(predictor, options.engine, options.json, options.model)
         predictions = predictor.predict(options.images, options.top, labels, broken=broken)
     except (BundleError, LabelError, UnavailableError) as error:
         return fail(str(error), error.exit_code)
@@ -79,6 +90,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for error in broken:
         fail(str(error), 1)
     return 1 if broken else 0
+
+
+def self_test(predictor: Predictor, engine: str, as_json_text: bool, model: str | None = None) -> int:
+    """Run the bundle's self-test and print how it went.
+
+    Returns:
+        0, or 3 if it failed.
+
+    Raises:
+        BundleError: the bundle carries none, or it is damaged.
+    """
+    from edgeproof_deploy.runtime.self_test import run_self_test
+    from edgeproof_deploy.runtime.session import model_read
+
+    onnx = model_read(predictor.bundle, engine, model)
+    found = run_self_test(predictor.bundle, predictor.preprocess, predictor.session, onnx)
+    if as_json_text:
+        print(json.dumps(vars(found) | {"engine": engine}, indent=2, ensure_ascii=False))
+    else:
+        print(f"{onnx} in {engine}, {found.photos} photos: cosine to what it gave when it was made")
+        print(f"at least {found.cosine_min:.6f}, to the fp32 student {found.reference_cosine_min:.6f}")
+        print("\n".join(found.failures) or "the self-test passed")
+    return 3 if found.failures else 0
 
 
 def fail(message: str, exit_code: int) -> int:

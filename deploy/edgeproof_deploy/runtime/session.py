@@ -128,10 +128,7 @@ def open_engine(
     """
     if engine not in ENGINES:
         raise UnavailableError(f"this runtime does not run '{engine}', it runs {', '.join(ENGINES)}")
-    name = chosen_model(bundle, model)
-    if engine in TENSORRT_FLAVOUR:
-        flavour = name.removesuffix(".onnx").removesuffix(".trt") + ".trt.onnx"
-        name = flavour if flavour in bundle.listed else name
+    name = model_read(bundle, engine, model)
     if engine in PLANS:
         from edgeproof_deploy.runtime.plans import open_bundled_plan
 
@@ -143,6 +140,17 @@ def open_engine(
     session = OnnxSession(bundle.read(name), device=DEVICES[engine], threads=threads, name=name)
     check_tensors(session.inputs, session.outputs, name)
     return session
+
+
+def model_read(bundle: Bundle, engine: str, model: str | None = None) -> str:
+    """Return the ONNX file that an engine reads, or whose plan it runs: TensorRT has an INT8 file of its own.
+
+    Raises:
+        BundleError: it is not in the bundle.
+    """
+    name = chosen_model(bundle, model)
+    flavour = name.removesuffix(".onnx").removesuffix(".trt") + ".trt.onnx"
+    return flavour if engine in TENSORRT_FLAVOUR and flavour in bundle.listed else name
 
 
 def chosen_model(bundle: Bundle, model: str | None) -> str:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.deploy.bundles import make_bundle, make_damaged_bundle
 
 from edgeproof_deploy.runtime.__main__ import main
 from edgeproof_deploy.runtime.predictor import Predictor
@@ -122,3 +123,28 @@ def test_main__as_a_module(bundle: Path, photos: list[Path]) -> None:
     done = subprocess.run([sys.executable, *RUNTIME, bundle, photos[0]], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(str(photos[0]))
+
+
+def test_main__self_test(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = make_bundle(tmp_path / "b")
+    assert main([str(bundle), "--self-test", "--threads", "1"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("model.onnx in onnxruntime, 4 photos: cosine to what it gave when it was made")
+    assert "the self-test passed" in out
+    drifted = make_damaged_bundle(tmp_path / "d")
+    assert main([str(drifted), "--self-test", "--threads", "1", "--json"]) == 3
+    told = json.loads(capsys.readouterr().out)
+    assert told["cosine_min"] < 0.9999
+    assert told["failures"][0].startswith("self_test/")
+
+
+def test_main__self_test_of_a_bundle_without_one(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(bundle), "--self-test"]) == 1
+    assert "was made without a self-test" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [[], ["photo.jpg", "--self-test"]])
+def test_main__images_or_the_self_test(more: list[str], bundle: Path) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([str(bundle), *more])
+    assert caught.value.code == 2
