@@ -15,7 +15,7 @@ from edgeproof_benchmarks.compressed_files import counted_weights, fused_operato
 from edgeproof_benchmarks.latency import Latency, interleave, ratio
 from edgeproof_benchmarks.layer_data import LAYERS_FILE, layers_by_form
 from edgeproof_benchmarks.machine.conditions import Watch
-from edgeproof_benchmarks.machine.energy import Meter, find_meter, joules_or_reason
+from edgeproof_benchmarks.machine.energy import Meter, meters_of, on_gpu
 from edgeproof_benchmarks.memory import peak_memory
 from edgeproof_benchmarks.phases import form_figures, measure_phases
 from edgeproof_benchmarks.report import render_report
@@ -110,23 +110,6 @@ def opened(files: dict[str, tuple[str, Path]], threads: int | None, stack: ExitS
             sessions[name] = engine.open(file, threads)
             stack.callback(sessions[name].close)
     return sessions
-
-
-def on_gpu(session: Session) -> bool:
-    """Whether a session runs on a GPU, by what it says of itself."""
-    return any(word in session.providers[0].lower() for word in ("cuda", "tensorrt", "gpu"))
-
-
-def meters_of(sessions: dict[str, Session], stack: ExitStack) -> tuple[dict[str, Meter], str]:
-    """Return what to read the energy of each form from, and that in words, or why it is not read."""
-    found: dict[bool, Meter | str] = {}
-    for gpu in sorted({on_gpu(session) for session in sessions.values()}):
-        found[gpu] = meter = find_meter(gpu)
-        if not isinstance(meter, str):
-            stack.callback(meter.close)
-    meters = {name: found[on_gpu(session)] for name, session in sessions.items()}
-    words = "; ".join(dict.fromkeys(joules_or_reason(meter) for meter in found.values()))
-    return {name: meter for name, meter in meters.items() if not isinstance(meter, str)}, words
 
 
 def beside_pytorch(name: str, latencies: dict[str, dict[int, Latency]]) -> dict[str, Any]:

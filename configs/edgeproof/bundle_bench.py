@@ -11,7 +11,7 @@ from typing import Any
 from edgeproof_benchmarks.formats import significant
 from edgeproof_benchmarks.latency import Latency, interleave
 from edgeproof_benchmarks.machine.conditions import Watch, stamp
-from edgeproof_benchmarks.machine.energy import Meter, find_meter, joules_or_reason
+from edgeproof_benchmarks.machine.energy import meters_of, on_gpu
 from edgeproof_benchmarks.memory import Memory, peak_memory
 from edgeproof_benchmarks.phases import PHASES, form_figures, images_per_second, measure_phases
 from edgeproof_benchmarks.record import milliseconds, table_of
@@ -118,41 +118,25 @@ def measure_models(
 ) -> Measured:
     """Measure all models in alternating rounds, at each batch size."""
     sessions = {model.name: session for model, session in opened.sessions.items()}
-    gpu = any(on_gpu(session) for session in sessions.values())
-    watch = Watch(uses_gpu=gpu)
-    meters = {on_gpu(session): find_meter(on_gpu(session)) for session in sessions.values()}
+    watch = Watch(uses_gpu=any(on_gpu(session) for session in sessions.values()))
     found: dict[str, dict[int, Latency]] = {name: {} for name in sessions}
-    try:
+    with ExitStack() as stack:
+        meters, energy = meters_of(sessions, stack)
         for batch in batches:
             calls = {}
             for name, session in sessions.items():
                 inputs = inputs_of(session, batch)
                 calls[name] = lambda session=session, inputs=inputs: session.run(inputs)
-            each = {name: meters[on_gpu(session)] for name, session in sessions.items()}
             times = interleave(
-                calls,
-                seconds=seconds,
-                warmup_seconds=seconds / 4,
-                rounds=ROUNDS,
-                meters={name: meter for name, meter in each.items() if isinstance(meter, Meter)},
+                calls, seconds=seconds, warmup_seconds=seconds / 4, rounds=ROUNDS, meters=meters
             )
             watch.look()
             if shown is not None:
                 shown.advance(len(times))
             for name, latency in times.items():
                 found[name][batch] = latency
-    finally:
-        for meter in meters.values():
-            if isinstance(meter, Meter):
-                meter.close()
-    energy = "; ".join(dict.fromkeys(joules_or_reason(meter) for meter in meters.values()))
     first = {f"{name}, batch {batches[0]}": measured[batches[0]] for name, measured in found.items()}
     return Measured(found, watch.end(first, energy))
-
-
-def on_gpu(session: Session) -> bool:
-    """Whether a session runs on a GPU, by what it says of itself."""
-    return any(word in session.providers[0].lower() for word in ("cuda", "tensorrt", "gpu"))
 
 
 def measure_alone(opened: Opened, model: Model, options: BenchOptions) -> Alone:

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from edgeproof.bundle_bench import on_gpu
 from edgeproof.bundles import bundle_of
 from edgeproof_benchmarks.formats import significant
 from edgeproof_benchmarks.latency import Latency, Ratio, interleave, ratio
 from edgeproof_benchmarks.machine.conditions import Watch, stamp
+from edgeproof_benchmarks.machine.energy import on_gpu
 from edgeproof_benchmarks.record import milliseconds, table_of
 from edgeproof_configs.errors import EdgeproofError, MissingPackageError, UsageError, did_you_mean
 from edgeproof_configs.run import environment

@@ -11,13 +11,15 @@ import subprocess
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from edgeproof_benchmarks.machine.jetson import TOTAL_RAILS, parse_tegrastats
 from edgeproof_benchmarks.machine.nvidia import load_nvml
-from edgeproof_benchmarks.machine.readings import file_text, is_read, not_read
+from edgeproof_benchmarks.machine.readings import file_text, not_read
+from edgeproof_deploy.runtime.model_interface import Session
 
 POWERCAP = Path("/sys/class/powercap")
 HWMON = Path("/sys/class/hwmon")
@@ -236,6 +238,28 @@ def find_meter(uses_gpu: bool) -> Meter | str:
     return not_read("; ".join(reasons))
 
 
+def on_gpu(session: Session) -> bool:
+    """Whether a session runs on an NVIDIA GPU, by what it says of itself."""
+    return any(word in session.providers[0].lower() for word in ("cuda", "tensorrt"))
+
+
+def meters_of(sessions: Mapping[str, Session], stack: ExitStack) -> tuple[dict[str, Meter], str]:
+    """Return what to read the energy of each session from, and that in words, or why it is not read.
+
+    Args:
+        sessions: by name.
+        stack: closes the meters.
+    """
+    found: dict[bool, Meter | str] = {}
+    for gpu in sorted({on_gpu(session) for session in sessions.values()}):
+        found[gpu] = meter = find_meter(gpu)
+        if not isinstance(meter, str):
+            stack.callback(meter.close)
+    meters = {name: found[on_gpu(session)] for name, session in sessions.items()}
+    words = "; ".join(dict.fromkeys(joules_or_reason(meter) for meter in found.values()))
+    return {name: meter for name, meter in meters.items() if isinstance(meter, Meter)}, words
+
+
 def joules_or_reason(meter: Meter | str) -> str:
     """Return what a meter reads, in words, or why nothing is read."""
-    return meter.source if is_read(meter) and isinstance(meter, Meter) else str(meter)
+    return meter.source if isinstance(meter, Meter) else meter

@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,11 @@ from edgeproof_benchmarks.machine.energy import (
     ina_meter,
     ina_rails,
     joules_or_reason,
+    meters_of,
+    on_gpu,
     tegrastats_meter,
 )
+from edgeproof_deploy.runtime.session import OnnxSession
 
 
 def write(folder: Path, **values: object) -> Path:
@@ -154,3 +158,30 @@ def test_find_meter__is_a_meter_or_says_why_not():
             assert found.joules() >= 0
             found.close()
         assert joules_or_reason(found)
+
+
+class Session(OnnxSession):
+    def __init__(self, provider: str):
+        self.providers = (provider,)
+
+
+@pytest.mark.parametrize(
+    ("provider", "expected"),
+    [
+        ("CPUExecutionProvider", False),
+        ("OpenVINO CPU", False),
+        ("torch cpu", False),
+        ("TensorrtExecutionProvider", True),
+        ("TensorRT-RTX", True),
+        ("torch cuda", True),
+    ],
+)
+def test_on_gpu__by_what_a_session_says_of_itself(provider: str, expected: bool):
+    assert on_gpu(Session(provider)) == expected
+
+
+def test_meters_of__one_a_device_and_in_words():
+    with ExitStack() as stack:
+        meters, words = meters_of({"a": Session("CPUExecutionProvider"), "b": Session("torch cpu")}, stack)
+        assert set(meters) in (set(), {"a", "b"})
+        assert words.startswith("not read: ") == (not meters)
