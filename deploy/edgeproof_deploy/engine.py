@@ -56,8 +56,9 @@ class BuildOptions:
     @property
     def capabilities(self) -> tuple[str, ...]:
         """The compute capabilities, of which there may be one."""
-        single = isinstance(self.compute_capability, str)
-        return (self.compute_capability,) if single else tuple(self.compute_capability)
+        if isinstance(self.compute_capability, str):
+            return (self.compute_capability,)
+        return self.compute_capability
 
 
 class Engine(ABC):

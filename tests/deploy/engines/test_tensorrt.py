@@ -8,9 +8,13 @@ from typing import Any
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from tests.deploy.runtime.gpu_stand_in import install
 
 from edgeproof_configs.errors import EdgeproofError, MissingPackageError
 from edgeproof_deploy.engine import BuildOptions, make_engine
+from edgeproof_deploy.engines.tensorrt import TensorRT, TensorRTRTX
+from edgeproof_deploy.runtime.cuda_device import why_no_cuda
+from edgeproof_deploy.runtime.plan_layers import layers_of
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
 
@@ -112,3 +116,63 @@ def test_open__says_why_it_does_not_run_here(tmp_path: Path) -> None:
         engine.open(tmp_path / "x.engine")
     assert caught.value.exit_code == 5
     assert str(engine.why_not_here()) in str(caught.value)
+
+
+def test_build__where_the_plan_can_be_opened_its_layers_lie_beside_it(
+    onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Built by the real package; device and loading are a stand-in."""
+    import tensorrt_rtx
+
+    gpu = install(monkeypatch, "tensorrt_rtx", tensorrt_rtx.__version__, tensorrt_rtx)
+    engine = make_engine("tensorrt_rtx")
+    plan = engine.build(onnx_file, tmp_path, BuildOptions(compute_capability=("8.6", "8.9")))
+    sidecar = json.loads(plan.with_suffix(".json").read_text())
+    assert (sidecar["status"], sidecar["reason"]) == ("run here", None)
+    layers = plan.with_suffix(".layers.json")
+    assert engine.files(plan) == [plan, plan.with_suffix(".json"), layers]
+    assert [layer.name for layer in layers_of(layers.read_text())] == ["pool"]
+    assert engine.why_not_here(plan) is None
+    engine.open(plan).close()
+    gpu.capability = (12, 0)
+    misfit = "built for SM 8.6, 8.9, this device (Stand-in GPU) is 12.0"
+    assert engine.why_not_here() is None
+    assert engine.why_not_here(plan) == misfit
+    with pytest.raises(MissingPackageError, match=r"does not fit: built for SM 8\.6, 8\.9, this device"):
+        engine.open(plan)
+    elsewhere = engine.build(onnx_file, tmp_path, BuildOptions(label="again"))
+    sidecar = json.loads(elsewhere.with_suffix(".json").read_text())
+    assert sidecar["status"] == "built, not run here"
+    assert sidecar["reason"] == "built for SM 8.6, this device (Stand-in GPU) is 12.0"
+    assert engine.files(elsewhere) == [elsewhere, elsewhere.with_suffix(".json")]
+
+
+def test_open__a_plan_that_was_cut(onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tensorrt_rtx
+
+    install(monkeypatch, "tensorrt_rtx", tensorrt_rtx.__version__, tensorrt_rtx)
+    engine = make_engine("tensorrt_rtx")
+    plan = engine.build(onnx_file, tmp_path, BuildOptions())
+    plan.write_bytes(plan.read_bytes()[:-1000])
+    with pytest.raises(EdgeproofError, match="was cut or changed") as caught:
+        engine.open(plan)
+    assert caught.value.exit_code == 1
+
+
+def test_tensorrt__needs_the_gpu_that_it_builds_for(onnx_file: Path, tmp_path: Path) -> None:
+    """TensorRT itself is not installable where this suite runs; its class is used without its package."""
+    if why_no_cuda() is None:
+        pytest.skip("this machine has a CUDA device")
+    with pytest.raises(MissingPackageError, match="builds on the GPU that the plan is for: ") as caught:
+        TensorRT().build(onnx_file, tmp_path / "out", BuildOptions())
+    assert caught.value.exit_code == 5
+
+
+def test_settings__what_only_tensorrt_can() -> None:
+    options = BuildOptions(version_compatible=True, hardware_compatible="ampere_plus", cuda_graph=True)
+    found = TensorRT().settings(options)
+    assert (found.version_compatible, found.hardware_compatible) == (True, "ampere_plus")
+    assert found.compute_capabilities == ()
+    rtx = TensorRTRTX().settings(options)
+    assert (rtx.version_compatible, rtx.hardware_compatible, rtx.cuda_graph) == (False, "none", True)
+    assert rtx.compute_capabilities == ("8.6",)

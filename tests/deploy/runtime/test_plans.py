@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import shutil
 from collections.abc import Callable
@@ -203,7 +202,6 @@ def test_open_plan_file__without_its_sidecar(gpu: Gpu, tmp_path: Path) -> None:
 
 def test_here__what_is_missing(monkeypatch: pytest.MonkeyPatch, gpu: Gpu) -> None:
     assert Here.of("tensorrt").key == "tensorrt10.3.0-sm86-CUDA12.6"
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr("edgeproof_deploy.runtime.tensorrt_package.find_spec", lambda name: None)
     with pytest.raises(UnavailableError, match="package tensorrt is not installed: it comes with JetPack"):
         Here.of("tensorrt")
