@@ -78,6 +78,7 @@ class FormRow:
         streams: by how many asked at once, `{images_per_second, latency_ms, ...}`.
         phases_ms: p50 of `decode`, `preprocess`, `compute`, `head` for one image.
         parity: pairs that end in this form, as `compare_pair` gives them.
+        claims: whether it is in its engine what it is called, `{claim, outcome, evidence}`.
     """
 
     form: str
@@ -95,6 +96,7 @@ class FormRow:
     threads: int | None = None
     parity: tuple[Mapping[str, Any], ...] = ()
     gates: tuple[Gate, ...] = ()
+    claims: tuple[Mapping[str, str], ...] = ()
 
     @property
     def ran(self) -> bool:
@@ -146,6 +148,7 @@ class FormRow:
             threads=plain.get("threads"),
             parity=tuple(pair for pair in pairs if pair),
             gates=tuple(Gate.from_dict(gate) for gate in plain.get("gates") or []),
+            claims=tuple(plain.get("claims") or ()),
         )
 
 

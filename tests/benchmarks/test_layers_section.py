@@ -46,6 +46,15 @@ def test_layers__absent_in_runs_from_before(made_up: Any) -> None:
     assert "What the layers compute in" not in page(made_up, {}).text
 
 
+def test_layers__says_whether_a_form_is_what_it_is_called(made_up: Any) -> None:
+    result = made_up.result()
+    claim = {"form": "x", "claim": "2:4 kernels", "outcome": "refuted", "evidence": "it multiplies the zeros"}
+    result["rows"][-1]["claims"] = [claim]
+    text = Page(render_report(report_data(result))).text
+    for words in ("2:4 kernels", "refuted", "it multiplies the zeros"):
+        assert words in text
+
+
 @pytest.mark.parametrize(("listed", "words"), [([], "no layers"), (MIXED[1:2], "1 layer in int8")])
 def test_summary__small_cases(listed: list[dict[str, str]], words: str) -> None:
     assert summary(listed) == words

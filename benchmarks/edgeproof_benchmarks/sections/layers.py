@@ -13,24 +13,47 @@ from edgeproof_benchmarks.report_data import FormRow, ReportData
 CONVERSIONS = ("Cast", "QuantizeLinear", "DequantizeLinear")
 PASSIVE = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Constant", "Shape")
 """Operators that compute nothing."""
+TONES = {"proven": "good", "refuted": "bad"}
 COLUMNS = ("layer", "operator", "computes in", "kernel")
 MOST_SHOWN = 400
 Rows = Sequence[Mapping[str, Any]]
 
 
 def layers(data: ReportData) -> Html | None:
-    """Return a block for each form whose layers are known, or None where none are."""
+    """Return what was claimed and found, and a block for each form with layers, where there is either."""
     blocks = [block(row, data.layers[row.key]) for row in data.rows if row.key in data.layers]
-    if not blocks:
+    claimed = claims_table(data.rows)
+    if not blocks and claimed is None:
         return None
     lead = "As the engine runs it after its own optimisations, not as the file is called."
     return tag(
         "section",
         tag("h2", "What the layers compute in"),
         tag("p", lead, class_="lead"),
+        claimed,
         *blocks,
         class_="layers",
     )
+
+
+def claims_table(rows: Sequence[FormRow]) -> Html | None:
+    """Return each claim of each form with how it came out and why."""
+    lines = [
+        tag(
+            "tr",
+            tag("th", row.name, scope="row"),
+            tag("td", claim["claim"]),
+            tag("td", claim["outcome"], class_=TONES.get(claim["outcome"], "unsure")),
+            tag("td", claim["evidence"]),
+        )
+        for row in rows
+        for claim in row.claims
+    ]
+    if not lines:
+        return None
+    head = tag("tr", *[tag("th", name, scope="col") for name in ("form", "claim", "outcome", "evidence")])
+    table = tag("table", tag("thead", head), tag("tbody", *lines), class_="wordy")
+    return tag("div", table, class_="scroll", tabindex="0", role="region", aria_label="Table of claims")
 
 
 def block(row: FormRow, found: Mapping[str, Any]) -> Html:
