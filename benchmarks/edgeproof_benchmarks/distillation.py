@@ -10,13 +10,12 @@ from __future__ import annotations
 import os
 import shutil
 import statistics
-import subprocess
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from edgeproof_benchmarks.recipe_runs import over_seeds, points, run_recipe
 from edgeproof_benchmarks.record import keep, parser
 from edgeproof_configs.files import read_json
 from edgeproof_configs.registry import component_class
@@ -48,7 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     work: Path = options.work.absolute()
     data = subset(options.data.absolute(), work / f"data_{options.images}", options.images)
     teacher = work / TEACHER
-    train(TEACHER, teacher, data, [f"student.weights={options.weights}"], None)
+    run_recipe(
+        "train", TEACHER, teacher, [f"data.root={data}", f"student.weights={options.weights}"], threads=None
+    )
     # Seed by seed, so that an interrupted benchmark has a whole table of fewer seeds.
     wanted = [
         (method, seed, work / f"cifar10-{method}-{seed}")
@@ -102,13 +103,13 @@ def subset(data: Path, folder: Path, count: int) -> Path:
 
 def train_method(method: str, seed: int, run: Path, data: Path, teacher: Path, epochs: int) -> None:
     """Train one method with one seed; the teacher's stored outputs are taken over from an earlier run."""
-    settings = [f"train.seed={seed}", f"train.epochs={epochs}"]
+    settings = [f"data.root={data}", f"train.seed={seed}", f"train.epochs={epochs}"]
     if method != "baseline":
         settings.append(f"teacher.path={teacher}")
         take_over(run, with_views=method in LOGITS)
     if method in LOGITS:
         settings.append(f"teacher.stored_views={epochs}")
-    train(f"cifar10-{method}", run, data, settings, 1)
+    run_recipe("train", f"cifar10-{method}", run, settings, threads=1)
 
 
 def take_over(run: Path, *, with_views: bool) -> None:
@@ -120,17 +121,6 @@ def take_over(run: Path, *, with_views: bool) -> None:
         run.mkdir()
         unwanted = ("stage.json", "started.json", *(() if with_views else ("train_view_*",)))
         shutil.copytree(finished[0], run / "embed", ignore=shutil.ignore_patterns(*unwanted))
-
-
-def train(recipe: str, run: Path, data: Path, settings: Sequence[str], threads: int | None) -> None:
-    """Train a recipe through the command line, in a process of its own."""
-    sets = [word for setting in (f"data.root={data}", *settings) for word in ("--set", setting)]
-    command = [sys.executable, "-m", "edgeproof", "train", recipe, "--run", str(run), *sets]
-    limit = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
-    done = subprocess.run(command, env={**os.environ, **limit}, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{recipe}: exit code {done.returncode}\n{done.stderr[-2000:]}")
-    print(done.stdout.splitlines()[-2] if done.stdout.count("\n") > 1 else done.stdout, flush=True)
 
 
 def test_images(data: Path) -> ImageSet:
@@ -152,26 +142,16 @@ def score(run: Path, test: ImageSet) -> dict[str, float]:
 
 
 def summary(scores: Sequence[dict[str, float]]) -> dict[str, Any]:
-    """Return mean, sample deviation, values and n of both epochs, and the mean seconds of a training."""
+    """Return what both epochs come to over the seeds, n, and the mean seconds of a training."""
     made: dict[str, Any] = {"n": len(scores)}
-    for which in ("best", "last"):
-        values = [round(one[which], 5) for one in scores]
-        deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-        made[which] = {
-            "mean": round(statistics.fmean(values), 5),
-            "std": round(deviation, 5),
-            "values": values,
-        }
+    made |= {which: over_seeds([one[which] for one in scores]) for which in ("best", "last")}
     return made | {"seconds": round(statistics.fmean(one["seconds"] for one in scores), 1)}
 
 
 def words(found: dict[str, Any]) -> str:
     """Return a row of the table."""
-    shown = [
-        f"{which} epoch {100 * found[which]['mean']:.2f} ± {100 * found[which]['std']:.2f}"
-        for which in ("best", "last")
-    ]
-    return f"{', '.join(shown)} (n = {found['n']}, {found['seconds']} s)"
+    shown = ", ".join(f"{which} epoch {points(found[which])}" for which in ("best", "last"))
+    return f"{shown} (n = {found['n']}, {found['seconds']} s)"
 
 
 if __name__ == "__main__":
