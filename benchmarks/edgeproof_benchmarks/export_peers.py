@@ -31,6 +31,8 @@ from edgeproof_train.student import Student
 
 OURS, BARE, POLYGRAPHY = "edgeproof", "bare onnxruntime, our file", "polygraphy, our file"
 PLAIN = {"torch.onnx (dynamo)": True, "torch.onnx (TorchScript)": False}
+ROUNDS_MORE = 3
+"""Short rounds: the differences are small beside the drift of a machine."""
 Call = Callable[[], np.ndarray]
 
 
@@ -48,7 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         files = write_files(student, Path(place), options.image_size)
         calls = calls_of(files, image, options.threads, stack)
         watch = Watch()
-        times = interleave(calls, **timing_of(options).keywords())
+        timing = timing_of(options)
+        times = interleave(
+            calls,
+            seconds=timing.seconds,
+            warmup_seconds=timing.warmup_seconds,
+            rounds=timing.rounds * ROUNDS_MORE,
+        )
         conditions = watch.end(times)
         figures = {
             "nodes": {name: len(onnx.load(file).graph.node) for name, file in files.items()},

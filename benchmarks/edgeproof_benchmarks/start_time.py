@@ -1,7 +1,8 @@
 """How long the device waits: import of the runtime, a bundle's first prediction, and a warm one beside it.
 
 Every sample is a Python of its own, started and ended, but for what is said to be inside. `-I` keeps the
-user's own start-up files out of it; the files of the packages are in the page cache after the first.
+user's own start-up files out of it; the files of the packages are in the page cache after the first. The
+processor's time is told beside the time on the clock, which other work on the machine makes longer.
 """
 
 from __future__ import annotations
@@ -18,25 +19,28 @@ from edgeproof_benchmarks.latency import Latency, alternate, ratio, summarise
 from edgeproof_benchmarks.machine.conditions import Watch
 from edgeproof_benchmarks.record import keep, parser
 
-IMPORT = """
-import time
-before = time.perf_counter()
-from edgeproof_deploy.runtime.predictor import Predictor
-print(time.perf_counter() - before)
-"""
-IMPORT_ALL = IMPORT.replace(
-    "from edgeproof", "import numpy, PIL.Image, onnxruntime\nbefore = time.perf_counter()\nfrom edgeproof"
-)
-FIRST = """
+CLOCKS = """
 import sys, time
-before = time.perf_counter()
+def now():
+    return time.perf_counter(), time.process_time()
+def told(*moments):
+    print(*(after[clock] - before[clock] for clock in (0, 1) for before, after in zip(moments, moments[1:])))
+"""
+IMPORT = f"""{CLOCKS}
+before = now()
+from edgeproof_deploy.runtime.predictor import Predictor
+told(before, now())
+"""
+IMPORT_ALONE = IMPORT.replace("before =", "import numpy, PIL.Image, onnxruntime\nbefore =")
+FIRST = f"""{CLOCKS}
+before = now()
 from edgeproof_deploy.runtime.predictor import Predictor
 predictor = Predictor.open(sys.argv[1], threads=int(sys.argv[3]))
-opened = time.perf_counter()
+opened = now()
 predictor.predict([sys.argv[2]])
-done = time.perf_counter()
+done = now()
 predictor.predict([sys.argv[2]])
-print(opened - before, done - opened, time.perf_counter() - done)
+told(before, opened, done, now())
 """
 PARTS = ("import and open", "first prediction", "second prediction")
 
@@ -56,17 +60,22 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         "python -c pass": started("pass", []),
         "import of the runtime": started(IMPORT, inside["import"]),
         "import, numpy, Pillow and onnxruntime loaded": started(
-            IMPORT_ALL, inside["import, packages loaded"]
+            IMPORT_ALONE, inside["import, packages loaded"]
         ),
         "cold start to first prediction": started(FIRST, inside["predict"], *command),
     }
     watch = Watch()
     times = alternate(calls, rounds)
     conditions = watch.end(times)
-    within = {
-        "inside: import of the runtime": inside_of(inside["import"], 0),
-        "inside: import, packages loaded": inside_of(inside["import, packages loaded"], 0),
-        **{f"inside: {name}": inside_of(inside["predict"], place) for place, name in enumerate(PARTS)},
+    parts = {
+        "import of the runtime": ("import", 0, 1),
+        "import, packages loaded": ("import, packages loaded", 0, 1),
+        **{name: ("predict", place, len(PARTS)) for place, name in enumerate(PARTS)},
+    }
+    within = {f"inside: {name}": inside_of(inside[kind], place) for name, (kind, place, _) in parts.items()}
+    processor = {
+        name: round(inside_of(inside[kind], place + count).p50, 2)
+        for name, (kind, place, count) in parts.items()
     }
     return keep(
         options,
@@ -79,12 +88,16 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
                 times["cold start to first prediction"], times["python -c pass"]
             )
         },
+        figures={"processor time p50 ms": processor},
         conditions=conditions,
     )
 
 
 def started(code: str, inside: list[list[float]], *words: str) -> Callable[[], None]:
-    """Return a call that runs code in a Python of its own and notes the seconds that it prints, if any."""
+    """Return a call that runs code in a Python of its own and notes the seconds that it prints, if any.
+
+    Those are, of each part, the seconds on the clock, then of each the seconds of the processor.
+    """
 
     def run() -> None:
         done = subprocess.run(
