@@ -22,6 +22,8 @@ from edgeproof_benchmarks.report_data import Control, FormRow, Gate
 
 SHIP, DO_NOT_SHIP, NOT_PROVEN = "ship", "do not ship", "not proven"
 PRECISIONS = ("fp32", "fp16", "int8")
+IN_PYTORCH = ("", "pytorch", "pytorch_compiled")
+"""Engines of rows that are no form to ship: the teacher's, and those that no bundle holds."""
 FAR_BELOW = 0.1
 """A student that loses more top-1 than this to its teacher is recommended only if a gate allows it."""
 TEACHER_GATES = ("teacher_drop", "zero_shot_drop")
@@ -54,7 +56,7 @@ def judge(rows: Sequence[FormRow], controls: Sequence[Control] = ()) -> Verdict:
     """
     teacher = next((row for row in rows if row.form == "teacher"), None)
     row = choose(
-        [one for one in rows if one.form != "teacher" and one.engine not in ("", "pytorch") and one.ran],
+        [one for one in rows if one.form != "teacher" and one.engine not in IN_PYTORCH and one.ran],
         rows,
     )
     caveats = caveats_of(rows, row, teacher, controls)

@@ -183,6 +183,7 @@ def run_stages(
             chosen = choose_device(device)
             context = StageContext(shipment.validated(), shipment.run, chosen, strict, shipment.files)
             refuse_compression_early(context.recipe, stages)
+            refuse_engines_early(context.recipe, stages[stages.index(stage) :])
         if not processes.first:
             processes.share(None)
             if stage.parallel:
@@ -210,6 +211,23 @@ def refuse_compression_early(recipe: Recipe, stages: list[Stage]) -> None:
         from edgeproof_compress.check import check_compression
 
         check_compression(recipe)
+
+
+def refuse_engines_early(recipe: Recipe, stages: list[Stage]) -> None:
+    """Let engines refuse what they would refuse anyway, before hours of training.
+
+    Args:
+        recipe: names the engines.
+        stages: those that may still run.
+
+    Raises:
+        MissingPackageError: a package or a device is missing that an engine needs to build.
+    """
+    if "build" in {stage.name for stage in stages}:
+        from edgeproof_deploy.engine import make_engine
+
+        for kind in recipe.deploy.engines:
+            make_engine(kind).check_can_build()
 
 
 def up_to_date(run: RunDir, stage: str, digest: str) -> bool:

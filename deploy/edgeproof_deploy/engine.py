@@ -106,6 +106,13 @@ class Engine(ABC):
         """`run here`, or `built, not run here`."""
         return RUN_HERE if self.runs_here else NOT_RUN_HERE
 
+    def check_can_build(self) -> None:
+        """Refuse to build where that needs a device that is not here.
+
+        Raises:
+            MissingPackageError: there is none.
+        """
+
     def build(self, source: Path, folder: Path, options: BuildOptions) -> Path:
         """Make what this engine runs and return where it lies; the source itself if nothing is to be made.
 
@@ -143,7 +150,8 @@ def make_engine(kind: str) -> Engine:
     engine: Any = component_class("engine", kind)
     reason = engine.available()
     if reason is not None:
-        raise MissingPackageError(f"engine {kind}: {reason}", fix=engine.install)
+        what = reason.removesuffix(f": {engine.install}")
+        raise MissingPackageError(f"engine {kind}: {what}", fix=engine.install)
     return engine()
 
 

@@ -64,6 +64,11 @@ def test_judge__of_two_sound_forms_the_faster_one(rows: list[FormRow]):
     assert judge([*rows, faster]).sentence.startswith("Ship OpenVINO fp32")
 
 
+def test_judge__compiled_pytorch_is_in_no_bundle(rows: list[FormRow]):
+    faster = replace(rows[2], engine="pytorch_compiled", latency_ms={1: {"p50": 0.9}})
+    assert judge([*rows, faster]).sentence.startswith("Ship ONNX Runtime fp32")
+
+
 def test_judge__a_control_that_is_no_worse_is_mentioned(rows: list[FormRow]):
     controls = [Control("baseline", {"top1": 0.975}), Control("chance", {"top1": 0.0156})]
     said = " ".join(judge(rows, controls).caveats)

@@ -48,6 +48,15 @@ UNLABELLED = ("data={kind: image_folder, root: photos, labels: none}",)
             ("deploy.engines=[pytorch]", "deploy.compute_capability='8.9'"),
             "deploy.compute_capability: has no effect without 'tensorrt_rtx' in deploy.engines",
         ),
+        (("deploy.compute_capability=[8.6, 8.6]",), "deploy.compute_capability: an entry stands there twice"),
+        (
+            ("deploy.engines=[openvino]", "deploy.tensorrt.cuda_graph=true"),
+            "deploy.tensorrt.cuda_graph: has no effect without 'tensorrt' or 'tensorrt_rtx'",
+        ),
+        (
+            ("deploy.tensorrt.version_compatible=true",),
+            "deploy.tensorrt.version_compatible: has no effect without 'tensorrt' in deploy.engines",
+        ),
         (
             (*PRUNED, "compress.losses=[{kind: label_cross_entropy}]", "compress.sparsity.epochs=0"),
             "compress.losses: have no effect: nothing is trained",
@@ -93,6 +102,8 @@ def test_check__simkd_cannot_go_on(problems: Callable[..., list[str]]) -> None:
         ("gates.latency_p90_ms={engine: onnxruntime, max: 3, batch: 8}",),
         UNLABELLED,
         ("deploy.compute_capability='8.9'",),
+        ("deploy.compute_capability=[8.0, 8.6, 8.9, 12.0, 12.1]", "deploy.tensorrt.optimization_level=5"),
+        ("deploy.engines=[tensorrt]", "deploy.tensorrt.hardware_compatible=ampere_plus"),
     ],
 )
 def test_check__accepted(overrides: tuple[str, ...], small: Path) -> None:

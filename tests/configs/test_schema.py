@@ -81,6 +81,28 @@ def test_train_config__frozen() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "kept"),
+    [("8.9", "8.9"), (8.9, "8.9"), (["8.6", 12.1], ("8.6", "12.1")), (("12.0",), ("12.0",))],
+)
+def test_deploy_config__one_or_several_compute_capabilities(given: object, kept: object) -> None:
+    assert DeployConfig.model_validate({"compute_capability": given}).compute_capability == kept
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("8.7", r"expected one or several of 7\.5, .*12\.1, got 8\.7; for other GPUs, Jetson among them"),
+        ([], "got none"),
+        (["8.6", "9.0", "10.0"], r"got 9\.0, 10\.0"),
+        (["7.5", "8.6"], r"7\.5 \(Turing\): TensorRT-RTX has no fp32 matrix products"),
+    ],
+)
+def test_deploy_config__compute_capabilities_that_cannot_be_built_for(given: object, told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        DeployConfig.model_validate({"compute_capability": given})
+
+
+@pytest.mark.parametrize(
     ("settings", "words"),
     [
         ({"precisions": ["fp16"]}, "must name fp32"),

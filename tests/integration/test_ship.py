@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,17 @@ def test_ship__leaves_every_artefact(shipped: Shipped) -> None:
     sidecar = json.loads((bundle / "engines" / "tensorrt_rtx-fp32-sm86.json").read_text())
     assert sidecar["status"] == "built, not run here"
     assert (bundle / "engines" / sidecar["plan"]).stat().st_size > 10_000
+
+
+def test_ship__an_engine_that_cannot_build_here_is_refused_before_anything_is_trained(
+    shipped: Shipped, tmp_path: Path
+) -> None:
+    if find_spec("tensorrt"):
+        pytest.skip("tensorrt is installed here")
+    done = edgeproof("ship", shipped[0], "--run", tmp_path / "run", "--set", "deploy.engines=[tensorrt]")
+    assert done.returncode == 5
+    assert "engine tensorrt: package tensorrt is not installed" in done.stderr
+    assert not (tmp_path / "run" / "train").exists()
 
 
 def test_ship__result_has_a_row_for_each_form(shipped: Shipped) -> None:

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from edgeproof_configs.registry import register
 from edgeproof_deploy.engine import Engine, EngineConfig, Session, explained
-from edgeproof_deploy.runtime.openvino_session import OpenVinoSession, why_not_installed
+from edgeproof_deploy.runtime.openvino_session import INSTALL, OpenVinoSession, why_not_installed
 
 
 @register("engine")
@@ -19,7 +19,7 @@ class OpenVino(Engine):
 
         kind: Literal["openvino"] = "openvino"
 
-    install: ClassVar[str] = "pip install 'edgeproof[openvino]'"
+    install: ClassVar[str] = INSTALL
 
     @classmethod
     def available(cls) -> str | None:

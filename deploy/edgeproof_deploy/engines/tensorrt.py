@@ -138,6 +138,14 @@ class TensorRT(PlanEngine):
             hardware_compatible=options.hardware_compatible,
         )
 
+    def check_can_build(self) -> None:
+        """Refuse to build without the GPU that the plan is for.
+
+        Raises:
+            MissingPackageError: there is none.
+        """
+        self.targets(PlanSettings())
+
     def targets(self, settings: PlanSettings) -> tuple[str, ...]:
         """Return the compute capability of the device at hand.
 

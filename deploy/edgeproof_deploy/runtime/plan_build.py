@@ -92,8 +92,7 @@ def build_plan(
         built = builder.build_serialized_network(network, config)
         if built is None:
             raise refused("cannot be built", complaints, engine, onnx_name)
-    if timing is not None:
-        keep(timing, bytes(config.get_timing_cache().serialize()))
+    kept = "" if timing is None else keep_timings(config, timing)
     plan = bytes(built)
     sidecar = Sidecar(
         engine=engine,
@@ -110,6 +109,7 @@ def build_plan(
     )
     more = {
         "driver": device.driver if device else "",
+        "timing_cache": kept,
         "flags": sorted(
             name for name, flag in package.BuilderFlag.__members__.items() if config.get_flag(flag)
         ),
@@ -225,8 +225,19 @@ def read_timing_cache(config: Any, package: Any, device: CudaDevice) -> Path:
     at = f"tensorrt{package.__version__}-sm{device.compute_capability}-{device.driver}".replace(" ", "")
     file = cache_folder("timing", f"{at}.bin")
     known = file.read_bytes() if file.is_file() else b""
-    config.set_timing_cache(config.create_timing_cache(known), False)
+    # A damaged file gives None; it is written anew after the build.
+    cache = config.create_timing_cache(known) or config.create_timing_cache(b"")
+    config.set_timing_cache(cache, False)
     return file
+
+
+def keep_timings(config: Any, file: Path) -> str:
+    """Write the timings of this and earlier builds, and return `kept` or why they are not; TensorRT only."""
+    try:
+        keep(file, bytes(config.get_timing_cache().serialize()))
+    except OSError as error:
+        return f"not kept for the next build: {error}"
+    return "kept"
 
 
 def refused(what: str, complaints: list[str], engine: str, onnx: str) -> BundleError:
