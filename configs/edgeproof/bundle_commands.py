@@ -49,23 +49,30 @@ def push(
             "--dry-run", metavar="DIR", help="Write the files here, upload nothing.", show_default=False
         ),
     ] = None,
-    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    public: Annotated[
+        bool, typer.Option("--public", help="A new repository is private unless told.")
+    ] = False,
 ) -> int:
-    """Upload to the Hugging Face hub: card, config, weights, bundle.
+    """Upload card, config, weights and bundle to the hub.
 
     The token is the hub library's own: `hf auth login`, or HF_TOKEN.
     """
     from edgeproof.push import push
 
-    return push(place, repo_id, dry_run=dry_run, private=private)
+    return push(place, repo_id, dry_run=dry_run, public=public)
 
 
 def export_triton(
     bundle: BundleArgument,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Triton's model repository.")],
-    engine: Annotated[
-        str, typer.Option(metavar="onnxruntime|tensorrt", help="What Triton shall run.")
-    ] = "onnxruntime",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="ONNX file of the bundle, or engines/NAME.engine.  [the recommended]",
+            show_default=False,
+        ),
+    ] = None,
     max_batch: Annotated[int, typer.Option(min=1, metavar="N", help="Images that it may put together.")] = 8,
     name: Annotated[
         str | None,
@@ -75,4 +82,4 @@ def export_triton(
     """Put a bundle's model into a Triton model repository."""
     from edgeproof.push import export_triton
 
-    return export_triton(bundle, folder, engine=engine, max_batch=max_batch, name=name)
+    return export_triton(bundle, folder, model=model, max_batch=max_batch, name=name)

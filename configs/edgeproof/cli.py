@@ -122,6 +122,8 @@ app.command()(verify_command.verify)
 app.command()(measure_commands.bench)
 app.command()(measure_commands.advise)
 app.command()(bundle_commands.demo)
+app.command()(bundle_commands.push)
+app.command("export-triton")(bundle_commands.export_triton)
 
 
 @app.command()
