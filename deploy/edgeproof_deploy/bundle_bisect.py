@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -22,6 +22,9 @@ from edgeproof_deploy.runtime.predictor import PREPROCESS_FILE
 from edgeproof_deploy.runtime.preprocess import ImageError, Preprocess, open_image
 from edgeproof_deploy.runtime.self_test import FOLDER, read_self_test, self_test_inputs
 from edgeproof_deploy.runtime.session import MODEL_FILE, PLANS, OnnxSession
+
+if TYPE_CHECKING:
+    from edgeproof_deploy.runtime.plan_build import BuiltPlan
 
 IMAGES = 4
 REFERENCE_IMAGES = 1
@@ -99,8 +102,10 @@ def bisect_models(
                 yield f"bisect: {name}: {told(plain, other, some, LIMITS[precision])}"
     half = "model.fp16.onnx"
     if MODEL_FILE in models and half in models:
-        sides = (Side(f"{name} in {PLAIN}", models[name], runs[PLAIN]) for name in (MODEL_FILE, half))
-        yield f"bisect: {told(*sides, inputs, LIMITS['fp16'])}"
+        whole, rounded = (
+            Side(f"{name} in {PLAIN}", models[name], runs[PLAIN]) for name in (MODEL_FILE, half)
+        )
+        yield f"bisect: {told(whole, rounded, inputs, LIMITS['fp16'])}"
 
 
 def told(reference: Side, candidate: Side, inputs: np.ndarray, limit: float) -> str:
@@ -152,19 +157,37 @@ def in_evaluator(model: onnx.ModelProto, inputs: Arrays) -> Arrays:
 
 
 def in_plan(model: onnx.ModelProto, inputs: Arrays, *, engine: str) -> Arrays:
-    """Build a plan of a model for this device and run it. Has not been run: it needs such a device."""
-    from edgeproof_deploy.runtime.plan_sidecar import PlanSettings
-    from edgeproof_deploy.runtime.plans import open_plan_file, write_plan
+    """Build a plan of a model for this device and run it.
 
-    count = len(next(iter(inputs.values())))
-    with tempfile.TemporaryDirectory() as folder:
-        plan = Path(folder) / "marked.engine"
-        write_plan(engine, with_named_output(model), PlanSettings((count,)), onnx_name=plan.name, plan=plan)
-        session = open_plan_file(plan, engine)
-        try:
-            return session.run(inputs)
-        finally:
-            session.close()
+    Building was run, for TensorRT-RTX; running a marked plan was not: it needs such a device.
+    """
+    from edgeproof_deploy.runtime.plans import Here, open_session
+
+    here = Here.of(engine)
+    built = marked_plan(model, engine, len(next(iter(inputs.values()))), here.device.compute_capability)
+    session = open_session(built.plan, built.sidecar, here, built.sidecar.plan)
+    try:
+        return session.run(inputs)
+    finally:
+        session.close()
+
+
+def marked_plan(model: onnx.ModelProto, engine: str, count: int, capability: str) -> BuiltPlan:
+    """Build a plan of a model with marked outputs.
+
+    Args:
+        model: the marked one.
+        engine: `tensorrt`, which builds for the device at hand, or `tensorrt_rtx`.
+        count: how many images it is run on at once.
+        capability: compute capability that TensorRT-RTX builds for.
+    """
+    from edgeproof_deploy.runtime.plan_build import build_plan
+    from edgeproof_deploy.runtime.plan_sidecar import PlanSettings
+
+    targets = (capability,) if engine == "tensorrt_rtx" else ()
+    settings = PlanSettings((count,), compute_capabilities=targets)
+    data = with_named_output(model)
+    return build_plan(engine, data, settings, onnx_name="marked.onnx", plan_name="marked.engine")
 
 
 def with_named_output(model: onnx.ModelProto) -> bytes:

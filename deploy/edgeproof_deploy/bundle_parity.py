@@ -19,7 +19,7 @@ from edgeproof_deploy.batches import batch_gate
 from edgeproof_deploy.bundle import tampered
 from edgeproof_deploy.bundle_images import embed_folder, vocabulary_of
 from edgeproof_deploy.bundle_models import Model, Opened, choose_engines, open_models, skipped_lines
-from edgeproof_deploy.claims import Claim, unknown
+from edgeproof_deploy.claims import Claim
 from edgeproof_deploy.engine_claims import claims_of
 from edgeproof_deploy.gates import FAIL, NOT_MEASURED, GateResult, Limits, Step, at_most, limits_of
 from edgeproof_deploy.numerics import numerics
@@ -255,12 +255,18 @@ def claims_in_bundle(opened: Opened) -> list[Claim]:
     """Return the claims of every model, run here or not."""
     found = []
     for model, session in opened.sessions.items():
-        data, sparse = opened.bundle.read(model.file), model.form == "sparse"
-        found += claims_of(model.name, model.engine, data, session, model.precision, sparse=sparse)
+        found += claims_of_model(opened.bundle, model, session)
     for model, reason in opened.skipped.items():
         if has_plan(opened.bundle, model):
-            found += unknown(model.name, model.precision, model.form == "sparse", reason)
+            found += claims_of_model(opened.bundle, model, None, reason)
     return found
+
+
+def claims_of_model(bundle: Bundle, model: Model, session: Session | None, why_not: str = "") -> list[Claim]:
+    """Return the claims of one model; without a session those that its file answers."""
+    data, sparse = bundle.read(model.file), model.form == "sparse"
+    name, kind = model.name, model.precision
+    return claims_of(name, model.engine, data, session, kind, sparse=sparse, why_not=why_not)
 
 
 def absent_plans(opened: Opened) -> list[Judged]:

@@ -163,7 +163,7 @@ def recall_changes(
     )
     changed = [
         {
-            "label": names[row],
+            "label": names[int(row)],
             "images": int(images[row]),
             "reference": was[row] / images[row],
             "candidate": now[row] / images[row],

@@ -37,7 +37,7 @@ def github_summary(parity: Parity, title: str = "Parity") -> str:
     return "\n".join(lines) + "\n\n"
 
 
-def annotations(parity: Parity) -> list[str]:
+def error_commands(parity: Parity) -> list[str]:
     """Return a workflow command `::error::` for each gate that failed."""
     return [
         f"::error title={escaped(f'edgeproof: {gate.name}', of_property=True)}::{escaped(one.words(gate))}"
@@ -58,7 +58,7 @@ def write_github(parity: Parity, title: str = "Parity") -> Path | None:
             handle.write(text)
     else:
         print(text, end="")
-    for line in annotations(parity):
+    for line in error_commands(parity):
         print(line)
     return Path(target) if target else None
 

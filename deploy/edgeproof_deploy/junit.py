@@ -7,6 +7,7 @@ GitLab, GitHub and Azure read: `testsuites > testsuite > testcase > failure | sk
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -57,7 +58,7 @@ def write_junit(path: Path, parity: Parity, name: str = "edgeproof parity") -> N
     write_bytes(path, junit(parity, name))
 
 
-def counts(judged: list[Judged] | tuple[Judged, ...]) -> dict[str, str]:
+def counts(judged: Sequence[Judged]) -> dict[str, str]:
     """Return how many gates there are, how many failed, and how many were not measured."""
     statuses = [gate.status for one in judged for gate in one.gates]
     told = {

@@ -36,7 +36,7 @@ def claims_in_onnxruntime(
     wanted = claimed(precision, sparse)
     if not wanted:
         return []
-    stored = OnnxGraph(onnx.load(model) if isinstance(model, Path) else onnx.load_model_from_string(model))
+    stored = graph_of(model)
     checks = {
         SPARSE_WEIGHTS: lambda: _sparse_weights(stored),
         SPARSE_KERNELS: lambda: (
@@ -48,6 +48,16 @@ def claims_in_onnxruntime(
         run = optimised(model, threads)
         checks |= {INT8: lambda: _integers(stored, run), HALF: lambda: _halves(run)}
     return [Claim(form, name, *checks[name]()) for name in wanted]
+
+
+def sparse_weights_in(model: Path | bytes) -> tuple[Outcome, str]:
+    """Return whether an ONNX file holds 2:4 weights, and in how many layers."""
+    return _sparse_weights(graph_of(model))
+
+
+def graph_of(model: Path | bytes) -> OnnxGraph:
+    """Return the graph of a file, or of its bytes."""
+    return OnnxGraph(onnx.load(model) if isinstance(model, Path) else onnx.load_model_from_string(model))
 
 
 def _integers(stored: OnnxGraph, run: onnx.ModelProto) -> tuple[Outcome, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -99,7 +100,8 @@ def self_test_of_run(context: StageContext, images: ImageSet, folder: Path) -> l
     count = min(context.recipe.deploy.self_test_images, len(images))
     chosen = np.linspace(0, len(images) - 1, count).astype(int)
     student = Student.load(context.run.stage("train"))
-    exported, engines = context.run.stage("export"), list(context.recipe.deploy.engines)
+    exported = context.run.stage("export")
+    engines: list[str] = list(context.recipe.deploy.engines)
     models: dict[str, tuple[Session, str]] = {}
     try:
         for form in forms_of(context.recipe, context.run):
@@ -132,7 +134,7 @@ def small_edge_images(folder: Path) -> list[Path]:
     grey = rng.integers(0, 256, (24, 32), dtype=np.uint8)
     turned = Image.Exif()
     turned[0x0112] = 6
-    made: dict[str, tuple[Image.Image, dict[str, object]]] = {
+    made: dict[str, tuple[Image.Image, dict[str, Any]]] = {
         "black.png": (Image.new("RGB", (80, 60), (0, 0, 0)), {}),
         "white.png": (Image.new("RGB", (60, 80), (255, 255, 255)), {}),
         "grey.png": (Image.fromarray(grey), {}),

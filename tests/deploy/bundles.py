@@ -78,7 +78,7 @@ def make_bundle(folder: Path, more: dict[str, Path] | None = None, *, self_test:
     models = {"model.onnx": write_model(parts / "model.onnx"), **(more or {})}
     rows = np.random.default_rng(9).standard_normal((3, WIDTH)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    save_file({"weight": rows, "logit_scale": np.float32([20.0])}, parts / "head.safetensors")
+    save_file({"weight": rows, "logit_scale": np.array([20.0], np.float32)}, parts / "head.safetensors")
     (parts / "labels.txt").write_text("\n".join(LABELS) + "\n")
     write_json(parts / "parity.json", {"schema_version": 1, "pairs": []})
     sessions = {

@@ -9,8 +9,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tests.deploy.small_graphs import Builder, exported
 
-from edgeproof_deploy.bisect import LIMITS, Arrays, Side, bisect, common_tensors, relative_error
-from edgeproof_deploy.bundle_bisect import bisect_models, in_evaluator, in_onnxruntime
+from edgeproof_deploy.bisect import LIMITS, Arrays, Side, bisect, common_tensors, relative_error, with_outputs
+from edgeproof_deploy.bundle_bisect import bisect_models, in_evaluator, in_onnxruntime, marked_plan
 from edgeproof_deploy.qdq_passes import fit_to_engine
 
 IMAGES = {"image": np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)}
@@ -75,7 +75,7 @@ def scaled(kind: int) -> onnx.ModelProto:
         "net",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
         [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, shape)],
-        [numpy_helper.from_array(numbers(value), name) for name, value in factors.items()],
+        [numpy_helper.from_array(np.array(value, numbers), name) for name, value in factors.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
@@ -153,3 +153,12 @@ def test_bisect_models__a_rounded_network_in_integers_and_out_of_them() -> None:
     images = np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)
     lines = list(bisect_models({"model.int8.onnx": model}, images, threads=1))
     assert [line for line in lines if "onnxruntime unoptimised and onnxruntime agree" in line]
+
+
+def test_marked_plan__is_built_with_the_marked_tensors(onnx_file: Path) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    model = onnx.load(onnx_file)
+    first = model.graph.node[0].output[0]
+    built = marked_plan(with_outputs(model, [first, "embedding"]), "tensorrt_rtx", 2, "8.6")
+    assert first.encode() in built.plan
+    assert len(built.plan) > 1000

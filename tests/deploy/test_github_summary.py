@@ -7,7 +7,7 @@ import pytest
 
 from edgeproof_deploy.claims import Claim
 from edgeproof_deploy.gates import at_least
-from edgeproof_deploy.github_summary import annotations, cell, escaped, github_summary, write_github
+from edgeproof_deploy.github_summary import cell, error_commands, escaped, github_summary, write_github
 from edgeproof_deploy.parity_report import Judged, Parity
 
 PARITY = Parity(
@@ -32,7 +32,7 @@ def test_write_github__appends_a_table_and_prints_the_failures(
     assert "| pytorch fp32 -> onnxruntime fp32 | cosine | -1 | at least 0.99 | **fail** |" in lines
     assert "not measured: built, not run here: &lt;no> \\| driver |" in lines[3]
     assert "| onnxruntime fp16 | half precision | **refuted** | 0 of 20 layers |" in lines
-    assert capsys.readouterr().out.splitlines() == annotations(PARITY)
+    assert capsys.readouterr().out.splitlines() == error_commands(PARITY)
 
 
 def test_write_github__prints_elsewhere(
@@ -43,8 +43,8 @@ def test_write_github__prints_elsewhere(
     assert "### Parity" in capsys.readouterr().out
 
 
-def test_annotations__only_failed_gates() -> None:
-    assert annotations(PARITY) == [
+def test_error_commands__only_failed_gates() -> None:
+    assert error_commands(PARITY) == [
         "::error title=edgeproof%3A cosine::pytorch fp32 -> onnxruntime fp32: cosine is -1, must be at least"
         " 0.99"
     ]
@@ -63,4 +63,4 @@ def test_cell__a_thousand_odd_names_leave_the_table_whole() -> None:
         (row,) = table.splitlines()[4:-1]
         assert row.replace("\\\\", "").replace("\\|", "").count("|") == 6
         assert "<" not in cell(name).replace("&lt;", "")
-        assert len(annotations(Parity([Judged(name, [at_least("cosine", 0.0, 0.9)])]))[0].split("\n")) == 1
+        assert len(error_commands(Parity([Judged(name, [at_least("cosine", 0.0, 0.9)])]))[0].split("\n")) == 1

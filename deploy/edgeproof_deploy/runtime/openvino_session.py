@@ -67,6 +67,19 @@ class OpenVinoSession(Session):
         # The request owns its results and overwrites them the next time.
         return {name: np.array(results[name]) for name in self.outputs}
 
+    def layers(self) -> list[tuple[str, str]]:
+        """Return kind and numbers of each layer that is executed, such as `("Convolution", "u8")`.
+
+        Raises:
+            ValueError: the session is closed.
+        """
+        if self._compiled is None:
+            raise ValueError(f"the session of {self.model} is closed")
+        executed = self._compiled.get_runtime_model().get_ops()
+        told = [operator.get_rt_info() for operator in executed]
+        keys = ("layerType", "runtimePrecision")
+        return [(str(info[keys[0]].astype(str)), str(info[keys[1]].astype(str))) for info in told]
+
     def close(self) -> None:
         """Free the model."""
         self._compiled, self._requests = None, local()

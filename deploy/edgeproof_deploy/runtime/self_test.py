@@ -189,8 +189,8 @@ def run_self_test(bundle: Bundle, preprocess: Preprocess, session: Session, mode
             failures.append(f"{image.file}: cosine to the stored embedding is {value:.6f}, limit {limit:g}")
     photos = test.photos
     to_reference = _cosines(test.outputs[REFERENCE], found)
-    smallest = [float(values[:photos].min()) if photos else 1.0 for values in (near, to_reference)]
-    return SelfTestResult(model, photos, *smallest, tuple(failures))
+    own, other = (float(values[:photos].min()) if photos else 1.0 for values in (near, to_reference))
+    return SelfTestResult(model, photos, own, other, tuple(failures))
 
 
 def _cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
