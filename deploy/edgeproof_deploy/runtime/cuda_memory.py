@@ -11,9 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgeproof_deploy.runtime.errors import UnavailableError
-from edgeproof_deploy.runtime.tensorrt_package import CUDA_INSTALL
-
-MODULE = "cuda.bindings.runtime"
+from edgeproof_deploy.runtime.tensorrt_package import CUDA_INSTALL, CUDA_MODULES, found
 
 
 class CudaMemory:
@@ -27,10 +25,10 @@ class CudaMemory:
     """
 
     def __init__(self) -> None:
-        try:
-            self._runtime: Any = importlib.import_module(MODULE)
-        except ImportError as error:
-            raise UnavailableError(f"cuda-python is missing ({error}): {CUDA_INSTALL}") from error
+        module = next((name for name in CUDA_MODULES if found(name)), None)
+        if module is None:
+            raise UnavailableError(f"cuda-python is not installed: {CUDA_INSTALL}")
+        self._runtime: Any = importlib.import_module(module)
         self._frees: list[Callable[[], Any]] = []
         self.close = weakref.finalize(self, _free, self._frees)
         self.stream = self.call("cudaStreamCreate")

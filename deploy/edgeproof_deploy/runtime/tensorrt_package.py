@@ -25,7 +25,10 @@ INSTALL = {
     " elsewhere from NVIDIA's package index: see NVIDIA's TensorRT installation guide",
     RTX: "pip install tensorrt-rtx",
 }
-CUDA_INSTALL = "pip install cuda-bindings (the major version of the CUDA in use, such as 12 or 13)"
+CUDA_MODULES = ("cuda.bindings.runtime", "cuda.cudart")
+"""Where cuda-python keeps CUDA's runtime: since 12.8, and before, as for the CUDA 12.6 of JetPack 6."""
+
+CUDA_INSTALL = "pip install 'cuda-bindings==13.*', ==12.* for CUDA 12, or 'cuda-python==12.6.*' on JetPack 6"
 
 _logs: dict[str, Any] = {}
 
@@ -41,13 +44,19 @@ def why_not_here(engine: str) -> str | None:
     """Return why no plan of an engine can be run on this machine, or None."""
     missing = why_not_installed(engine) or why_no_cuda()
     if missing is None and not has_cuda_python():
-        missing = f"package cuda-bindings (cuda-python) is not installed: {CUDA_INSTALL}"
+        missing = f"cuda-python is not installed: {CUDA_INSTALL}"
     return missing
 
 
 def has_cuda_python() -> bool:
-    """Whether `cuda.bindings.runtime` can be found."""
-    return bool(find_spec("cuda") and find_spec("cuda.bindings") and find_spec("cuda.bindings.runtime"))
+    """Whether CUDA's runtime can be found in one of the places where cuda-python keeps it."""
+    return any(found(module) for module in CUDA_MODULES)
+
+
+def found(module: str) -> bool:
+    """Whether a module and the packages that it lies in can be found."""
+    parts = module.split(".")
+    return all(find_spec(".".join(parts[:end])) for end in range(1, len(parts) + 1))
 
 
 def import_package(engine: str) -> Any:

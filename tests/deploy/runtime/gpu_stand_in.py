@@ -283,7 +283,11 @@ class StandInLogger:
 
 
 def install(
-    patch: pytest.MonkeyPatch, name: str = "tensorrt", version: str = "10.3.0", real: Any = None
+    patch: pytest.MonkeyPatch,
+    name: str = "tensorrt",
+    version: str = "10.3.0",
+    real: Any = None,
+    cuda: str = "cuda.bindings.runtime",
 ) -> Gpu:
     """Put the stand-in where the driver, cuda-python and a package are looked for, and return the device."""
     gpu = Gpu()
@@ -294,8 +298,13 @@ def install(
 
     patch.setattr(cuda_device.ctypes, "CDLL", load)
     patch.setattr(cuda_device, "release", lambda: None)
-    modules: list[ModuleType] = [CudaRuntime(gpu), Package(name, version, gpu, real)]
-    modules += [ModuleType(parent) for parent in ("cuda", "cuda.bindings")]
+    runtime = CudaRuntime(gpu)
+    runtime.__name__ = cuda
+    modules: list[ModuleType] = [runtime, Package(name, version, gpu, real), ModuleType("cuda")]
+    if cuda.startswith("cuda.bindings"):
+        modules.append(ModuleType("cuda.bindings"))
+    else:
+        patch.setitem(sys.modules, "cuda.bindings", None)
     for module in modules:
         module.__spec__ = ModuleSpec(module.__name__, None)
         patch.setitem(sys.modules, module.__name__, module)

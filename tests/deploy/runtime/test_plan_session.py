@@ -42,6 +42,12 @@ def test_run__computes_on_the_device_and_copies_back(gpu: Gpu) -> None:
     assert list(session.phases) == ["copy_in", "compute", "copy_out"]
 
 
+def test_plan_session__cuda_python_as_it_was_before_12_8(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, cuda="cuda.cudart")
+    found = opened().run({"image": images_of(2)})["embedding"]
+    np.testing.assert_array_equal(found, expected(images_of(2)))
+
+
 def test_run__a_batch_above_the_largest_goes_in_parts_of_nearly_equal_size(gpu: Gpu) -> None:
     session = opened(plan_bytes(batch=(2, 4)))
     assert session.largest_batch == 4
