@@ -71,7 +71,7 @@ def bench_stage(context: StageContext) -> StageOutcome:
                 phases = phases_of(session, preprocess, images, classify, recipe.bench)
             threads = recipe.bench.threads or torch.get_num_threads()
             figures.setdefault(name, {}).update(form_figures(measured, phases, threads))
-            figures[name] |= beside_pytorch(name, latencies)
+            figures[name] |= beside_pytorch(name, latencies) | (session.loading() if session else {})
         conditions = watch.end(first_batches(latencies), energy)
         write_json(folder / LAYERS_FILE, layers_by_form(files, sessions))
     write_traces(folder / TRACES_FILE, latencies)

@@ -191,6 +191,7 @@ def as_plain(
             **form_figures(latencies, rest.phases, options.threads),
             "streams": {str(count): found.to_dict() for count, found in rest.streams.items()},
             **rest.memory.figures(),
+            **session.loading(),
         }
     return {
         "schema_version": SCHEMA_VERSION,
@@ -218,8 +219,19 @@ def as_lines(opened: Opened, measured: Measured, alone: dict[str, Alone]) -> lis
             waits.append([name, str(count), *times, f"{one.images_per_second:.1f}", memory])
             memory = ""
     lines = [*table_of(rows), "", *table_of(waits), "", *phase_lines(alone)]
-    lines += [*energy_lines(measured), *skipped_lines(opened.skipped)]
+    lines += [*load_lines(opened), *energy_lines(measured), *skipped_lines(opened.skipped)]
     return [*lines, stamp(measured.conditions)]
+
+
+def load_lines(opened: Opened) -> list[str]:
+    """Return what loading took of models that are made ready then, which no latency includes."""
+    lines = []
+    for model, session in opened.sessions.items():
+        if session.load_seconds:
+            parts = ", ".join(f"{part} {took:.2f} s" for part, took in session.load_seconds.items())
+            kernels = f", kernels {session.kernels}" if session.kernels else ""
+            lines.append(f"{model.name}: loading took, in no figure above: {parts}{kernels}")
+    return lines
 
 
 def phase_lines(alone: dict[str, Alone]) -> list[str]:

@@ -4,8 +4,10 @@ import io
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,13 +15,13 @@ from PIL import Image
 from tests.configs.small_bundle import make_bundle, write_model
 
 from edgeproof import bundle_bench
-from edgeproof.bundle_bench import phases_of
+from edgeproof.bundle_bench import load_lines, phases_of
 from edgeproof_configs.errors import EdgeproofError, UsageError
-from edgeproof_deploy.bundle_models import Model, inputs_of, models_of, open_models, skipped_lines
+from edgeproof_deploy.bundle_models import Model, Opened, inputs_of, models_of, open_models, skipped_lines
 from edgeproof_deploy.runtime.bundle import Bundle
 from edgeproof_deploy.runtime.cuda_device import why_no_cuda
 from edgeproof_deploy.runtime.self_test import SelfTest, TestImage
-from edgeproof_deploy.runtime.session import OnnxSession, open_engine
+from edgeproof_deploy.runtime.session import OnnxSession, Session, open_engine
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -60,6 +62,20 @@ def test_open_models__nothing_that_runs_here(tmp_path: Path):
     bundle = make_bundle(tmp_path, models={"model.int8.trt.onnx": 1})
     with ExitStack() as stack, pytest.raises(EdgeproofError, match="no model of the bundle runs here: "):
         open_models(bundle, stack)
+
+
+def test_load_lines__what_is_in_no_latency():
+    def session(**told: object) -> Session:
+        return cast("Session", SimpleNamespace(**{"load_seconds": None, "kernels": ""} | told))
+
+    plain = Model("model.onnx", "student", "fp32", "onnxruntime")
+    plan = replace(plain, engine="tensorrt_rtx")
+    loaded = session(load_seconds={"context": 1.25, "first_run": 2.0}, kernels="compiled")
+    opened = Opened(cast("Bundle", None), {plain: session(), plan: loaded})
+    assert load_lines(opened) == [
+        "tensorrt_rtx fp32: loading took, in no figure above: context 1.25 s, first_run 2.00 s,"
+        " kernels compiled"
+    ]
 
 
 def test_skipped_lines__an_engine_of_which_nothing_runs_is_named_once():

@@ -25,6 +25,9 @@ class Session(ABC):
         model: name of the file that runs.
         phases: milliseconds of the last `run` by part: `copy_in`, `compute`, `copy_out`. None where the
             engine does not part them (on a CPU nothing is copied), or nothing has run yet.
+        load_seconds: what loading took by part, the first run among them, where that is worth telling: it is
+            in no latency.
+        kernels: of an engine that compiles its kernels while loading, whether a cache had them.
     """
 
     providers: tuple[str, ...]
@@ -32,6 +35,13 @@ class Session(ABC):
     outputs: Shapes
     model: str = ""
     phases: Mapping[str, float] | None = None
+    load_seconds: Mapping[str, float] | None = None
+    kernels: str = ""
+
+    def loading(self) -> dict[str, Any]:
+        """Return `load_seconds` and `kernels` as plain data, where there is something to tell."""
+        told = {"load_seconds": dict(self.load_seconds)} if self.load_seconds else {}
+        return told | ({"kernels": self.kernels} if self.kernels else {})
 
     @abstractmethod
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -98,7 +98,6 @@ class PlanSession(Session):
         self.memory = CudaMemory()
         self._one_at_a_time = Lock()
         self.load_seconds: dict[str, float] = {}
-        self.kernels = ""
         self._context: Any = None
         self._use_graphs = cuda_graph
         start = perf_counter()

@@ -32,6 +32,7 @@ def test_run__computes_on_the_device_and_copies_back(gpu: Gpu) -> None:
     assert session.providers == ("TensorRT",)
     assert (session.inputs, session.outputs) == ({"image": (-1, 3, 4, 4)}, {"embedding": (-1, 3)})
     assert set(session.load_seconds) == {"deserialise", "context", "first_run"}
+    assert session.loading() == {"load_seconds": session.load_seconds}
     first = session.run({"image": images_of(1)})["embedding"]
     for count in (4, 2, 3):
         found = session.run({"image": images_of(count)})["embedding"]
@@ -148,6 +149,7 @@ def test_plan_session__kernels_of_tensorrt_rtx_are_compiled_once(
     def load() -> str:
         session = PlanSession(plan_bytes(), "tensorrt_rtx", name="x.engine", kernel_cache=kernels)
         session.close()
+        assert session.loading()["kernels"] == session.kernels
         return session.kernels
 
     assert [load(), load()] == ["compiled", "cached"]
