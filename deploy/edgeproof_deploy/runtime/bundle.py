@@ -55,13 +55,17 @@ class FolderFiles(Files):
     def size(self, name: str) -> int:
         """Return a file's size in bytes."""
         place = self.root
-        for part in PurePosixPath(name).parts:
-            place = place / part
-            if place.is_symlink():
-                raise BundleError(name, "is a link, expected a plain file")
-        if not place.is_file():
-            raise BundleError(name, "is missing from the bundle")
-        return place.stat().st_size
+        try:
+            for part in PurePosixPath(name).parts:
+                place = place / part
+                if place.is_symlink():
+                    raise BundleError(name, "is a link, expected a plain file")
+            if not place.is_file():
+                raise BundleError(name, "is missing from the bundle")
+            return place.stat().st_size
+        except (OSError, ValueError) as error:
+            # A name may be longer than the file system has them, or no text that it can write.
+            raise BundleError(name, f"cannot be in a folder: {error}") from error
 
     def read(self, name: str) -> bytes:
         """Return a file's bytes."""
@@ -180,7 +184,7 @@ class Bundle:
         """Return a listed JSON file as plain data."""
         try:
             return json.loads(self.read(name))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BundleError(name, f"is not JSON: {error}") from error
 
     def verify(self, *, large_plans: bool = True) -> int:
@@ -224,4 +228,4 @@ def manifest_digest(manifest: Mapping[str, Any]) -> str:
     """Return the sha256 of a manifest without its own `manifest_sha256`, whatever its layout and order."""
     rest = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
     text = json.dumps(rest, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+LONGEST_REASON = 500
+
 
 class BundleError(Exception):
-    """The bundle is incomplete, damaged or was changed: `name` says which file, `reason` says why."""
+    """The bundle is incomplete, damaged or was changed: `name` says which file, `reason` says why.
+
+    Both may quote what a damaged file says; of that no more is kept than can be read.
+    """
 
     exit_code = 1
 
     def __init__(self, name: str, reason: str):
         super().__init__(name, reason)
-        self.name = name
-        self.reason = reason
+        self.name = name if len(name) <= LONGEST_REASON else f"{name[:LONGEST_REASON]}…"
+        self.reason = reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]}…"
 
     def __str__(self) -> str:
         return f"{self.name}: {self.reason}"

@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image
 
 from edgeproof_deploy.runtime.bundle import Bundle
-from edgeproof_deploy.runtime.errors import BundleError, LabelError
+from edgeproof_deploy.runtime.errors import BundleError, LabelError, UnavailableError
 from edgeproof_deploy.runtime.head import HEAD_FILE, Head, ZeroShotHead, check_words, head_of_rows, read_head
 from edgeproof_deploy.runtime.preprocess import ImageError, Preprocess
-from edgeproof_deploy.runtime.session import ENGINES, MODEL_FILE, Session, open_engine
+from edgeproof_deploy.runtime.session import ENGINES, MODEL_FILE, Session, first_line, open_engine
 from edgeproof_deploy.runtime.sources import Images, named_sources, prepared_batches
 
 if TYPE_CHECKING:
@@ -253,7 +253,13 @@ class Predictor:
             yield names, self._run(inputs, names)
 
     def _run(self, inputs: np.ndarray, names: Sequence[str]) -> np.ndarray:
-        embeddings = self.session.run({"image": inputs})["embedding"]
+        try:
+            embeddings = self.session.run({"image": inputs})["embedding"]
+        except (MemoryError, BundleError, UnavailableError):
+            raise
+        except Exception as error:
+            # Engines raise classes of their own, which have no base but Exception.
+            raise BundleError(self.model, f"cannot be run: {first_line(error)}") from error
         finite = np.isfinite(embeddings).all(axis=1)
         if not finite.all():
             raise BundleError(self.model, f"gives NaN or infinity for {names[int(np.argmin(finite))]}")

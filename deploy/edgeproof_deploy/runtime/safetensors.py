@@ -62,7 +62,7 @@ def _array(entry: Any, values: memoryview, name: str) -> np.ndarray:
         dtype, shape, (start, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
     except (TypeError, KeyError, ValueError) as error:
         raise BundleError(name, "lacks dtype, shape or data_offsets") from error
-    if dtype not in DTYPES:
+    if not isinstance(dtype, str) or dtype not in DTYPES:
         raise BundleError(name, f"has values of type {dtype!r}, readable are {', '.join(DTYPES)}")
     whole = isinstance(shape, list) and all(type(side) is int and side >= 0 for side in [*shape, start, stop])
     if not whole or not start <= stop <= len(values):
@@ -72,4 +72,8 @@ def _array(entry: Any, values: memoryview, name: str) -> np.ndarray:
     kind = np.dtype(DTYPES[dtype])
     if stop - start != math.prod(shape) * kind.itemsize:
         raise BundleError(name, f"shape {shape} of {dtype} does not fill {stop - start} bytes")
-    return np.frombuffer(values[start:stop], dtype=kind).reshape(shape).copy()
+    try:
+        return np.frombuffer(values[start:stop], dtype=kind).reshape(shape).copy()
+    except (ValueError, OverflowError) as error:
+        # More axes than numpy has, or a side beyond its range beside one of 0.
+        raise BundleError(name, f"shape {shape} cannot be an array: {error}") from error

@@ -91,8 +91,11 @@ class OnnxSession(Session):
                 f"asked for {wanted}, but ONNX Runtime can only use {self.providers[0]} here"
             )
         self.model = name
-        self.inputs = {node.name: tuple(node.shape) for node in self._session.get_inputs()}
-        self.outputs = {node.name: tuple(node.shape) for node in self._session.get_outputs()}
+        try:
+            self.inputs = {node.name: tuple(node.shape) for node in self._session.get_inputs()}
+            self.outputs = {node.name: tuple(node.shape) for node in self._session.get_outputs()}
+        except UnicodeDecodeError as error:
+            raise BundleError(name, f"has names that are no text: {error}") from error
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return every output by name."""
