@@ -242,6 +242,9 @@ class DeployConfig(Config):
 
     `compute_capability`, one or several, is of the GPUs that TensorRT-RTX builds for: 8.0 A100, 8.6 RTX 30,
     8.9 RTX 40, 12.0 RTX 50, 12.1 GB10.
+
+    With `text_encoder` the bundle carries the teacher's text tower, so that the device takes any words. It is
+    off unless asked for: a large teacher's tower is larger than the student.
     """
 
     engines: list[EngineName] = Field(default_factory=lambda: ["onnxruntime", "tensorrt_rtx"])

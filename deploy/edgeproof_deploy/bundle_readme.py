@@ -38,6 +38,11 @@ and engine. Photos in it are from the test set, cut to what the network sees.
 """
 
 
+TEXT_WORDS = """
+It carries the teacher's text tower: `--labels` and `predictor.set_labels([...])` take any words.
+"""
+
+
 def bundle_readme(parts: BundleParts, names: Sequence[str]) -> str:
     """Return the text.
 
@@ -70,12 +75,12 @@ python -m edgeproof_deploy.runtime THIS_FOLDER photo.jpg
 from edgeproof_deploy.runtime.predictor import Predictor
 
 predictor = Predictor.open("THIS_FOLDER")
-print(predictor.predict(["photo.jpg"], top_k=3))
+print(predictor.predict("photo.jpg", top_k=3))
 ```
 
 Every file is compared with `manifest.json` before it is used. That finds damage and edits.
 It is no signature.
-{SELF_TEST_WORDS if parts.self_test else ""}
+{TEXT_WORDS if parts.text else ""}{SELF_TEST_WORDS if parts.self_test else ""}
 ## Run it without edgeproof
 
 1. Decode the image to 8-bit RGB, turned as its EXIF orientation says, transparency on white.

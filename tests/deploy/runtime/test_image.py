@@ -197,3 +197,73 @@ def test_image_error__survives_pickling_between_processes() -> None:
         "the file is empty",
         "a.jpg: the file is empty",
     )
+
+
+def test_open_image__arrays() -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    assert np.array_equal(np.array(open_image(pixels)), pixels)
+    assert np.array_equal(np.array(open_image(pixels[::-1, ::2])), pixels[::-1, ::2])
+    grey = open_image(pixels[:, :, 0])
+    assert np.array_equal(np.array(grey), np.repeat(pixels[:, :, :1], 3, axis=2))
+    assert np.array_equal(np.array(open_image(pixels[:, :, :1])), np.array(grey))
+    clear = np.zeros((2, 2, 4), np.uint8)
+    assert colour(open_image(clear)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((4, 4, 3), np.uint16),
+        np.zeros((4, 4, 2), np.uint8),
+        np.zeros((3, 4, 4, 4, 4), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros(12, np.uint8),
+    ],
+)
+def test_open_image__arrays_that_are_no_image(array: np.ndarray) -> None:
+    with pytest.raises(ImageError, match=r"expected uint8 \(height, width, 3\), RGB"):
+        open_image(array)
+
+
+def test_open_image__no_pixels() -> None:
+    with pytest.raises(ImageError, match="has no pixels"):
+        open_image(Image.new("RGB", (0, 5)))
+
+
+@pytest.mark.parametrize("mode", ["LAB", "HSV", "YCbCr", "CMYK", "1", "L", "P", "PA", "LA", "RGBX", "I;16"])
+def test_open_image__every_mode_of_pillow_becomes_rgb(mode: str) -> None:
+    opened = open_image(
+        Image.new("RGB", (6, 4), (200, 100, 50)).convert(mode)
+        if mode != "I;16"
+        else Image.new(mode, (6, 4), 40_000)
+    )
+    assert (opened.mode, opened.size) == ("RGB", (6, 4))
+
+
+def test_open_image__sixteen_bit_rgb_keeps_the_high_byte() -> None:
+    """Written by hand: Pillow does not write such files."""
+    rows = b"".join(b"\x00" + struct.pack(">6H", 0, 255, 256, 32768, 65535, 4096) for _ in range(2))
+    head = struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)
+    chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in chunks
+    )
+    opened = open_image(data)
+    assert [colour(opened, 0), colour(opened, 1)] == [(0, 0, 1), (128, 255, 16)]
+
+
+def test_open_image__an_animation_with_a_clear_first_frame() -> None:
+    frames = [Image.new("RGBA", (8, 8), (255, 0, 0, 0)), Image.new("RGBA", (8, 8), (0, 200, 0, 255))]
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], disposal=2)
+    assert colour(open_image(data)) == (255, 255, 255)
+
+
+def test_open_image__the_limit_against_bombs_is_pillows(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(photo(40, 30), "PNG")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 599)
+    with pytest.raises(ImageError, match="has more than 0 million pixels, which is Pillow's limit"):
+        open_image(data)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert open_image(data).size == (40, 30)

@@ -117,3 +117,17 @@ def test_from_dict__missing_key() -> None:
     del plain["std"]
     with pytest.raises(ValueError, match=r"missing keys \['std'\]"):
         Preprocess.from_dict(plain)
+
+
+@pytest.mark.parametrize("size", [(20_000, 1), (1, 20_000), (20_000, 300), (1, 1), (2, 1)])
+def test_pixels__extreme_shapes_give_the_middle(size: tuple[int, int]) -> None:
+    """A strip is black but for its middle, which alone the crop looks at."""
+    width, height = size
+    pixels = np.zeros((height, width, 3), np.uint8)
+    short = min(width, height)
+    wide, high = min(width, 8 * short), min(height, 8 * short)
+    left, top = (width - wide) // 2, (height - high) // 2
+    pixels[top : top + high, left : left + wide] = (250, 120, 30)
+    found = Preprocess(32, 36).pixels(Image.fromarray(pixels))
+    assert found.shape == (32, 32, 3)
+    assert np.abs(found.astype(int) - (250, 120, 30)).max() <= 1
