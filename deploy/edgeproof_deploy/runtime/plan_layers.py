@@ -59,7 +59,10 @@ def layers_of(text: str) -> list[PlanLayer]:
     Raises:
         ValueError: it is no JSON of an inspector.
     """
-    found = json.loads(text)
+    try:
+        found = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("the engine inspector's JSON is nested too deeply") from error
     if not isinstance(found, dict) or not isinstance(found.get("Layers"), list):
         raise ValueError("the engine inspector's JSON has no list of Layers")
     return [_layer(entry) for entry in found["Layers"]]

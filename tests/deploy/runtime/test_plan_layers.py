@@ -39,7 +39,7 @@ def test_layers_of__names_alone() -> None:
     assert (layer.name, layer.precision, layer.kernel) == ("conv1 + relu1", "unknown", "")
 
 
-@pytest.mark.parametrize("text", ["no json", "[]", "{}", '{"Layers": 3}'])
+@pytest.mark.parametrize("text", ["no json", "[]", "{}", '{"Layers": 3}', "[" * 100_000])
 def test_layers_of__no_inspector_wrote_this(text: str) -> None:
-    with pytest.raises(ValueError, match=r"Layers|Expecting value"):
+    with pytest.raises(ValueError, match=r"Layers|Expecting value|too deeply"):
         layers_of(text)
