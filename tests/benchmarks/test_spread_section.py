@@ -62,3 +62,18 @@ def test_spread__absent_where_nothing_was_kept(made_up: Any) -> None:
     for row in result["rows"]:
         row.pop("memory_bytes", None)
     assert "Spread of latency" not in Page(render_report(report_data(result))).text
+
+
+def test_phases__copies_to_a_device_stand_where_they_happen(made_up: Any) -> None:
+    phases = {
+        "decode": 0.5,
+        "preprocess": 0.25,
+        "compute": 1.0,
+        "head": 0.1,
+        "copy_in": 0.07,
+        "copy_out": 0.03,
+    }
+    text = Page(render_report(with_samples(made_up, phases_ms=phases))).text
+    names = ("decode 0.50", "preprocess 0.25", "copy in 0.070", "compute 1.00", "copy out 0.030", "head 0.10")
+    places = [text.index(name) for name in names]
+    assert places == sorted(places)

@@ -8,7 +8,9 @@ from edgeproof_benchmarks.markup import Html, tag
 from edgeproof_benchmarks.report_data import FormRow, ReportData
 from edgeproof_benchmarks.verdict import same_images, shipped_form
 
-PHASES = ("decode", "preprocess", "compute", "head")
+PHASES = ("decode", "preprocess", "compute", "head", "copy_in", "copy_out")
+"""Their places name their colours; they are drawn in the order that they happen in."""
+IN_ORDER = ("decode", "preprocess", "copy_in", "compute", "copy_out", "head")
 
 
 def speed(data: ReportData) -> Html | None:
@@ -85,14 +87,14 @@ def latency_bar(row: FormRow, batch: int) -> Bar:
 
 
 def phases(timed: list[FormRow]) -> Html | None:
-    """Return, for each form, the p50 of decode, preprocess, compute and head as one stacked bar."""
+    """Return, for each form, the p50 of each phase of one image as one stacked bar."""
     measured = [row for row in timed if any(known(row.phases_ms.get(name)) for name in PHASES)]
     if not measured:
         return None
     longest = max(sum(row.phases_ms.get(name, 0.0) for name in PHASES) for row in measured)
     blocks = []
     for row in measured:
-        parts = [(name, row.phases_ms[name]) for name in PHASES if known(row.phases_ms.get(name))]
+        parts = [(name, row.phases_ms[name]) for name in IN_ORDER if known(row.phases_ms.get(name))]
         total = sum(value for _, value in parts)
         pieces = [
             tag(
@@ -104,7 +106,11 @@ def phases(timed: list[FormRow]) -> Html | None:
             for name, value in parts
         ]
         keys = [
-            tag("span", tag("i", class_=f"key p{PHASES.index(name)}"), f"{name} {milliseconds(value)}")
+            tag(
+                "span",
+                tag("i", class_=f"key p{PHASES.index(name)}"),
+                f"{name.replace('_', ' ')} {milliseconds(value)}",
+            )
             for name, value in parts
         ]
         blocks.append(tag("h3", f"{row.name}: {milliseconds(total)}"))
