@@ -106,8 +106,7 @@ def check_bundle(
 
     On the images that the bundle carries a model must give what it gave when the bundle was made. On the
     user's images it must be as near to the fp32 model in ONNX Runtime, unoptimised, as the gates of the
-    bundle's recipe ask, or the defaults of its precision; images in folders that are called like labels are
-    scored, too.
+    bundle's recipe ask; images in folders that are called like labels are scored, too.
 
     Args:
         path: a folder or a `.tar`.

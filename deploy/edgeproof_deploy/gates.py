@@ -70,8 +70,16 @@ class GateResult:
 
     def words(self, form: str) -> str:
         """Return `onnxruntime fp32: cosine is 0.91, must be at least 0.99999`."""
-        measured = NOT_MEASURED if self.value is None else f"{self.value:.7g}"
+        measured = NOT_MEASURED if self.value is None else self.shown
         return f"{form}: {self.name} is {measured}, must be {self.bound} {self.limit:.7g}"
+
+    @property
+    def shown(self) -> str:
+        """The value in seven digits, or in all of them where a failed one would look like its limit."""
+        if self.value is None:
+            return ""
+        short = f"{self.value:.7g}"
+        return repr(self.value) if self.status == FAIL and short == f"{self.limit:.7g}" else short
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""

@@ -23,12 +23,11 @@ def github_summary(parity: Parity, title: str = "Parity") -> str:
     ]
     for one in parity.judged:
         for gate in one.gates:
-            value = "" if gate.value is None else f"{gate.value:.7g}"
             outcome = f"**{FAIL}**" if gate.status == FAIL else gate.status
             if gate.status == NOT_MEASURED and one.reason:
                 outcome = f"{outcome}: {cell(one.reason)}"
             limit = f"{gate.bound} {gate.limit:.7g}"
-            lines.append(f"| {cell(one.name)} | {cell(gate.name)} | {value} | {limit} | {outcome} |")
+            lines.append(f"| {cell(one.name)} | {cell(gate.name)} | {gate.shown} | {limit} | {outcome} |")
     if parity.claims:
         lines += ["", "| form | claim | outcome | evidence |", "|---|---|---|---|"]
     for claim in parity.claims:

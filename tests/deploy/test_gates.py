@@ -73,3 +73,9 @@ def test_gates_of__one_for_each_limit_that_is_set() -> None:
         ("agreement", "pass"),
         ("zero_shot_drop", "not measured"),
     ]
+
+
+def test_words__a_failed_value_does_not_look_like_its_limit() -> None:
+    assert at_least("cosine", 1 - 1e-12, 1.0).words("x") == "x: cosine is 0.999999999999, must be at least 1"
+    assert at_least("cosine", 0.91, 0.99).words("x") == "x: cosine is 0.91, must be at least 0.99"
+    assert at_most("drop", 1.0, 1.0).words("x") == "x: drop is 1, must be at most 1"
