@@ -31,6 +31,10 @@ UNLABELLED = ("data={kind: image_folder, root: photos, labels: none}",)
             (*UNLABELLED, "train.balance=classes"),
             "train.balance: 'classes' needs labels, and data.labels is 'none'",
         ),
+        (
+            ("deploy.text_encoder=true",),
+            "deploy.text_encoder: a teacher of kind 'stored' has no text tower to ship: remove it",
+        ),
         (("train.gather=true",), "train.gather: has no effect: no loss compares the images of a batch"),
         ((*UNLABELLED, "train.select=top1"), "train.select: 'top1' needs labels, and data.labels is 'none'"),
         (("losses.0.weight=0", "losses.1.weight=0"), "losses: every loss has weight 0"),

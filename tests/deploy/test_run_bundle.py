@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.deploy.small_text import write_text_tower
 
 from edgeproof_configs.files import FileTable, write_json
 from edgeproof_configs.loader import load_recipe
@@ -125,6 +126,20 @@ def test_bundle_of_run__says_what_was_left_out(context: StageContext) -> None:
     manifest = json.loads((context.run.stage("bundle") / "manifest.json").read_text())
     assert manifest["left_out"] == {"tensorrt_rtx-fp32-sm86": "mean_abs failed"}
     assert not [name for name in manifest["files"] if name.startswith("engines/")]
+
+
+def test_bundle_of_run__with_the_text_tower_of_the_export(context: StageContext, photos: list[Path]) -> None:
+    place = context.run.stage("export") / "text"
+    place.mkdir()
+    names = [f"text/{file.name}" for file in write_text_tower(place)]
+    context.run.finish("export", "digest", [], 1.0, {"files": {"model.onnx": {}}, "text": {"files": names}})
+    bundle_of_run(context)
+    folder = context.run.stage("bundle")
+    with Predictor.open(folder, threads=1) as predictor:
+        assert predictor.has_text_encoder
+        predictor.set_labels(["red", "blue thing"])
+        assert {label for label, _ in predictor.predict(photos[0])[0].labels} == {"red", "blue thing"}
+    assert "carries the teacher's text tower" in (folder / "README.md").read_text(encoding="utf-8")
 
 
 def test_without_folders__keeps_names_and_relative_paths() -> None:
