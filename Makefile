@@ -3,7 +3,8 @@ RECIPE ?= quickstart
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
 BIN := .venv/bin
 READY := .venv/.ready
-UNIT = $(BIN)/python -m pytest
+# Two processes: a test uses one thread, and each process imports torch.
+UNIT = $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 .PHONY: ship test test-all lint types recipes bench clean
 

@@ -24,7 +24,8 @@ from edgeproof_configs.errors import EdgeproofError, MissingPackageError
 from edgeproof_deploy.export import export_onnx
 
 OURS, THEIRS = "edgeproof, OpenVINO", "benchmark_app"
-MEDIAN = re.compile(r"Median:\s+([0-9.]+) ms")
+MEDIAN = re.compile(r"Median:\s+([0-9.]+) (us|ms)")
+"""Below a millisecond it is told in microseconds."""
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
@@ -108,7 +109,7 @@ def reported(program: Path, file: Path, side: int, threads: int, seconds: int) -
     if done.returncode or found is None:
         said = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[-1]
         raise EdgeproofError(f"benchmark_app gives no median: {said}", where=program)
-    return float(found[1])
+    return float(found[1]) / (1000 if found[2] == "us" else 1)
 
 
 if __name__ == "__main__":

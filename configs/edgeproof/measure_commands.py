@@ -66,7 +66,10 @@ def bench(
     rebuild: RebuildOption = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Measure speed, memory and size of a recipe's forms, or the speed of all that runs here of a bundle."""
+    """Measure the forms of a recipe, or all of a bundle.
+
+    Of a recipe speed, memory and size; of a bundle the speed of every model in every engine that runs here.
+    """
     from edgeproof.measuring import Measuring, measure
 
     chain = {"--run": run, "--set": overrides, "--device": device, "--strict": strict, "--seeds": seeds}

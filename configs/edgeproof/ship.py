@@ -23,6 +23,9 @@ from edgeproof_configs.stage import StageContext
 COMPRESS = {"compress": ("quantize", "sparsify")}
 """Commands that stand for several stages, the last one first."""
 
+DO_NOT_SHIP = "do not ship"
+"""The verdict of a run whose best form failed a gate."""
+
 TAKEN_OVER = {".lock", "embed"}
 """What a new run directory may hold: a cache copied from another run is used as far as its key fits."""
 
@@ -351,7 +354,7 @@ def nothing_to_ship(run: RunDir, strict: bool) -> bool:
         if (record := run.record(stage)) is not None
     )
     result = run.path / "result.json"
-    return (strict and unmeasured) or not result.exists() or read_json(result).get("shipped") is None
+    return (strict and unmeasured) or not result.exists() or read_json(result)["verdict"] == DO_NOT_SHIP
 
 
 def raise_gates(run: RunDir, strict: bool) -> None:

@@ -56,9 +56,9 @@ def verify(
     threads: ThreadsOption = None,
     rebuild: RebuildOption = False,
 ) -> int:
-    """Compare the forms of a recipe's student, or every model of a bundle in every engine that runs here.
+    """Compare the forms of a recipe, or all of a bundle.
 
-    The exit code is 3 if a gate of accuracy or parity fails.
+    Of a bundle that is every model in every engine that runs here. The exit code is 3 if a gate of accuracy or parity fails.
     """
     from edgeproof.bundle_checks import VerifyOptions
     from edgeproof.verification import verify

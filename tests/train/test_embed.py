@@ -129,35 +129,46 @@ def test_embed_split__goes_on_after_a_kill(images: ImageSet, tmp_path: Path) -> 
 
 @pytest.mark.integration
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
-def test_embed_split__survives_sigkill_at_random_moments(
-    images: ImageSet, tmp_path: Path, kills: int
-) -> None:
+def embed_under_kills(root: Path, folder: Path, kills: int) -> None:
+    """Embed in peace, then again and again under kill -9 at random moments, and compare."""
     # The same photos under many names make enough parts for a kill to fall between them.
-    many = ImageSet(
-        images.root,
-        tuple(f"./{'./' * (n // COUNT)}{images.paths[n % COUNT]}" for n in range(600)),
-        np.full(600, -1, np.int64),
-    )
+    names = tuple(f"./{'./' * (n // COUNT)}{n % COUNT % 3}/{n % COUNT}.png" for n in range(600))
+    many = ImageSet(root, names, np.full(600, -1, np.int64))
     started = time.monotonic()
-    whole = embed_split(conv_teacher(), many, tmp_path / "whole", batch_size=8, workers=0)
+    whole = embed_split(conv_teacher(), many, folder / "whole", batch_size=8, workers=0)
     seconds = time.monotonic() - started
     generator = np.random.default_rng(kills)
     for number in range(kills):
-        folder = tmp_path / str(number)
+        place = folder / str(number)
         options = {"batch_size": 8, "workers": 0}
         child = multiprocessing.get_context("fork").Process(
-            target=embed_split, args=(conv_teacher(), many, folder), kwargs=options
+            target=embed_split, args=(conv_teacher(), many, place), kwargs=options
         )
         child.start()
         time.sleep(generator.uniform(0, seconds))
         child.kill()
         child.join()
-        cache = embed_split(conv_teacher(), many, folder, batch_size=8, workers=0)
+        cache = embed_split(conv_teacher(), many, place, batch_size=8, workers=0)
         assert cache.paths == whole.paths
         np.testing.assert_array_equal(
             cache.rows(np.arange(600), raw=True), whole.rows(np.arange(600), raw=True)
         )
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_embed_split__survives_sigkill_at_random_moments(
+    images: ImageSet, tmp_path: Path, kills: int
+) -> None:
+    # In a process of its own: this one may have loaded engines whose threads do not outlive a fork.
+    code = (
+        "import sys; from pathlib import Path; from tests.train.test_embed import embed_under_kills;"
+        "embed_under_kills(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))"
+    )
+    words = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code, str(images.root), str(tmp_path)]
+    root = Path(__file__).parents[2]
+    done = subprocess.run([*words, str(kills)], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / str(kills - 1)).is_dir()
 
 
 def test_embed_split__computes_anew_for_another_teacher(images: ImageSet, tmp_path: Path) -> None:
