@@ -13,7 +13,7 @@ from edgeproof_deploy.fused_ops import optimised
 from edgeproof_deploy.onnx_graph import OnnxGraph, attribute, label_of
 from edgeproof_deploy.runtime.plan_layers import layers_of
 
-NAMES = {
+NAMES: dict[int, str] = {
     TensorProto.FLOAT: "fp32",
     TensorProto.FLOAT16: "fp16",
     TensorProto.BFLOAT16: "bf16",
