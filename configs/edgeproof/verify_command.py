@@ -58,7 +58,8 @@ def verify(
 ) -> int:
     """Compare the forms of a recipe, or all of a bundle.
 
-    Of a bundle that is every model in every engine that runs here. The exit code is 3 if a gate of accuracy or parity fails.
+    Of a bundle that is every model in every engine that runs here. The exit code is 3 if a gate of accuracy
+    or parity fails.
     """
     from edgeproof.bundle_checks import VerifyOptions
     from edgeproof.verification import verify

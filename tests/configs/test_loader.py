@@ -185,7 +185,8 @@ def test_load_recipe__a_missing_section_stands_at_the_top(problems: Problems) ->
 
 def test_load_recipe__unknown_key_without_a_near_word_lists_what_is_allowed(problems: Problems) -> None:
     (line,) = problems(("head: {kind: zero_shot}", "head: {kind: zero_shot}\nbench: {qqqq: 1}"))
-    assert line == "small.yaml:17: bench.qqqq: unknown key, allowed here: seconds, warmup_seconds, threads, streams"
+    allowed = "seconds, warmup_seconds, threads, streams"
+    assert line == f"small.yaml:17: bench.qqqq: unknown key, allowed here: {allowed}"
 
 
 def test_load_recipe__syntax_error_is_the_only_problem(problems: Problems) -> None:
