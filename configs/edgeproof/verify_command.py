@@ -9,6 +9,7 @@ import typer
 
 from edgeproof.options import (
     DeviceOption,
+    EngineOption,
     RebuildOption,
     RunOption,
     SeedsOption,
@@ -35,14 +36,7 @@ def verify(
             show_default=False,
         ),
     ] = None,
-    engine: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Of a bundle, compare this one only; repeatable.  [all here]",
-            show_default=False,
-        ),
-    ] = None,
+    engine: EngineOption = None,
     junit: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write JUnit XML, a test for each gate.", show_default=False),

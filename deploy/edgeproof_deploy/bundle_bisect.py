@@ -112,7 +112,7 @@ def told(reference: Side, candidate: Side, inputs: np.ndarray, limit: float) -> 
     """Return how two sides compare, in words."""
     try:
         found = bisect(reference, candidate, {"image": inputs}, limit)
-    except NotImplementedError as error:
+    except UnavailableError as error:
         return f"{candidate.name} cannot run it: {str(error)[:200]}"
     if found is None:
         return f"{reference.name} and {candidate.name} agree at every node within {limit:g} of the range"
@@ -143,7 +143,7 @@ def in_evaluator(model: onnx.ModelProto, inputs: Arrays) -> Arrays:
     """Run a model in onnx's own evaluator, plain numpy: slow, and nobody's optimisation.
 
     Raises:
-        NotImplementedError: it does not have an operator, in this version of it.
+        UnavailableError: it does not have an operator, in this version of it.
     """
     from onnx.reference import ReferenceEvaluator
 
@@ -151,7 +151,7 @@ def in_evaluator(model: onnx.ModelProto, inputs: Arrays) -> Arrays:
     try:
         values = ReferenceEvaluator(model).run(None, dict(inputs))
     except RuntimeError as error:
-        raise NotImplementedError(str(error)) from error
+        raise UnavailableError(str(error)) from error
     assert isinstance(values, list)
     return dict(zip(names, (np.asarray(value) for value in values), strict=True))
 

@@ -9,6 +9,7 @@ from edgeproof_configs.files import digest_of, read_json
 from edgeproof_configs.run import environment
 from edgeproof_configs.stage import StageContext
 from edgeproof_deploy.bundle import BundleParts, write_bundle
+from edgeproof_deploy.engine import RUN_HERE
 from edgeproof_deploy.forms import StudentForm, forms_of
 from edgeproof_deploy.runtime.predictor import MODEL_FILE
 from edgeproof_deploy.runtime.preprocess import Preprocess
@@ -75,21 +76,39 @@ def facts_of(context: StageContext, card: dict[str, Any]) -> dict[str, Any]:
 def left_out(context: StageContext) -> dict[str, str]:
     """Return the ONNX files and the plans, without suffix, that are not shipped, with the gates that failed.
 
-    An ONNX file that several engines read goes along as long as one of them passed; the student as trained
-    always does, for the others are compared with it.
+    An ONNX file that several engines read goes along as long as one of them ran it and passed; the student as
+    trained always does, for the others are compared with it. A plan goes with the file that it is made of.
     """
     found: dict[str, str] = {}
-    sound = {MODEL_FILE}
-    for form in forms_of(context.recipe, context.run):
-        for engine in context.recipe.deploy.engines:
-            failed = failed_gates(context, form, engine)
-            words = f"{', '.join(failed)} failed" if failed else ""
-            if words:
-                found.setdefault(form.onnx_name(engine), words)
-                found[stem(plan_of(context, form, engine))] = words
-            else:
-                sound.add(form.onnx_name(engine))
-    return {name: words for name, words in found.items() if name and name not in sound}
+    passed = {MODEL_FILE}
+    read = [
+        (form, engine, form.onnx_name(engine), stem(plan_of(context, form, engine)))
+        for form in forms_of(context.recipe, context.run)
+        for engine in context.recipe.deploy.engines
+        if not engine.startswith("pytorch")
+    ]
+    for form, engine, file, plan in read:
+        failed = failed_gates(context, form, engine)
+        if failed:
+            words = f"{', '.join(failed)} failed"
+            found.setdefault(file, words)
+            found[plan] = words
+        elif ran(context, form, engine):
+            passed.add(file)
+    unfit = {name: words for name, words in found.items() if name and name not in passed}
+    for _, _, file, plan in read:
+        if plan and file in unfit:
+            unfit.setdefault(plan, f"{file} is left out: {unfit[file]}")
+    return unfit
+
+
+def ran(context: StageContext, form: StudentForm, engine: str) -> bool:
+    """Whether an engine ran a form on this machine."""
+    wanted = (form.name, engine, form.precision)
+    return any(
+        (row["form"], row["engine"], row["precision"]) == wanted and row["status"] == RUN_HERE
+        for row in context.metrics("verify")["rows"]
+    )
 
 
 def failed_gates(context: StageContext, form: StudentForm, engine: str) -> list[str]:
@@ -112,8 +131,8 @@ def plan_of(context: StageContext, form: StudentForm, engine: str) -> str:
 
 
 def stem(name: str) -> str:
-    """Return a plan's name without suffix, which its sidecar shares."""
-    return PurePath(name).with_suffix("").name if name else ""
+    """Return a plan's name without suffixes, which its sidecar and the list of its layers share."""
+    return PurePath(name).name.partition(".")[0]
 
 
 def recommended(context: StageContext, shipped: dict[str, str] | None) -> str:

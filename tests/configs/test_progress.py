@@ -5,6 +5,8 @@ import os
 import pty
 import re
 
+import pytest
+
 from edgeproof_configs.progress import Progress, progress
 
 
@@ -27,17 +29,30 @@ def test_progress__short_work_prints_nothing() -> None:
     assert stream.getvalue() == ""
 
 
+def everything_of(master: int) -> str:
+    """Return all that a terminal was written; one read may give a part of it."""
+    found = b""
+    while True:
+        try:
+            part = os.read(master, 65536)
+        except OSError:  # Linux says EIO where the other side is closed and nothing is left.
+            return found.decode()
+        if not part:
+            return found.decode()
+        found += part
+
+
 def test_progress__a_bar_on_a_terminal() -> None:
     """The bar is drawn on a terminal and removed at the end, also after an error."""
     master, slave = pty.openpty()
-    with os.fdopen(slave, "w") as terminal:
-        try:
-            with progress("embed", 10, "images", terminal) as shown:
-                shown.advance(5)
-                raise RuntimeError
-        except RuntimeError:
-            pass
-    seen = os.read(master, 65536).decode()
+    with (
+        os.fdopen(slave, "w") as terminal,
+        pytest.raises(RuntimeError, match="broken off"),
+        progress("embed", 10, "images", terminal) as shown,
+    ):
+        shown.advance(5)
+        raise RuntimeError("broken off")
+    seen = everything_of(master)
     os.close(master)
     assert "embed" in seen
     assert "images" in seen

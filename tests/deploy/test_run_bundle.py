@@ -13,7 +13,7 @@ from edgeproof_configs.loader import load_recipe
 from edgeproof_configs.run import RunDir
 from edgeproof_configs.stage import StageContext
 from edgeproof_deploy.bundle import BundleParts, verify_bundle
-from edgeproof_deploy.run_bundle import bundle_of_run, left_out, without_folders
+from edgeproof_deploy.run_bundle import bundle_of_run, left_out, stem, without_folders
 from edgeproof_deploy.runtime.predictor import Predictor
 from edgeproof_train.student import Student
 
@@ -86,7 +86,8 @@ compress: {quantization: {method: ptq}}
 
 def row(engine: str, precision: str, *failed: str) -> dict[str, object]:
     gates = [{"name": name, "status": "fail"} for name in failed] + [{"name": "agreement", "status": "pass"}]
-    return {"form": "student", "engine": engine, "precision": precision, "gates": gates}
+    told = {"form": "student", "engine": engine, "precision": precision, "status": "run here"}
+    return told | {"gates": gates}
 
 
 @pytest.mark.parametrize(
@@ -115,6 +116,34 @@ def test_left_out__what_failed_and_what_is_made_of_it(
     assert {name for name in found if "int8" in name} == unfit
     assert set(found.values()) <= {"cosine failed"}
     assert "model.onnx" not in found
+
+
+HALVES = ("onnxruntime", "tensorrt_rtx", "pytorch")
+
+
+def test_left_out__a_file_that_failed_is_not_saved_by_an_engine_that_did_not_run_it(
+    context: StageContext, tmp_path: Path
+) -> None:
+    settings = ["data.root=/home/me/photos", f"deploy.engines=[{', '.join(HALVES)}]"]
+    (tmp_path / "half.yaml").write_text(RECIPE)
+    recipe = load_recipe(str(tmp_path / "half.yaml"), [*settings, "deploy.precisions=[fp32, fp16]"]).recipe
+    engines = {"fp16/tensorrt_rtx": {"file": "tensorrt_rtx-fp16-sm86.engine"}}
+    context.run.finish("build", "digest", [], 1.0, {"engines": engines})
+    built = row("tensorrt_rtx", "fp16") | {"status": "built, not run here", "gates": []}
+    fp32 = [row(engine, "fp32") for engine in HALVES]
+    context.run.finish(
+        "verify", "digest", [], 1.0, {"rows": [*fp32, row("onnxruntime", "fp16", "cosine"), built]}
+    )
+    assert left_out(replace(context, recipe=recipe)) == {
+        "model.fp16.onnx": "cosine failed",
+        "tensorrt_rtx-fp16-sm86": "model.fp16.onnx is left out: cosine failed",
+    }
+
+
+def test_stem__is_shared_by_all_files_of_a_plan() -> None:
+    names = ("tensorrt-int8-sm87.engine", "tensorrt-int8-sm87.json", "tensorrt-int8-sm87.layers.json")
+    assert {stem(name) for name in names} == {"tensorrt-int8-sm87"}
+    assert stem("") == ""
 
 
 def test_bundle_of_run__says_what_was_left_out(context: StageContext) -> None:
