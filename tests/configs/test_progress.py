@@ -4,6 +4,7 @@ import io
 import os
 import pty
 import re
+from typing import TextIO
 
 import pytest
 
@@ -45,13 +46,14 @@ def everything_of(master: int) -> str:
 def test_progress__a_bar_on_a_terminal() -> None:
     """The bar is drawn on a terminal and removed at the end, also after an error."""
     master, slave = pty.openpty()
-    with (
-        os.fdopen(slave, "w") as terminal,
-        pytest.raises(RuntimeError, match="broken off"),
-        progress("embed", 10, "images", terminal) as shown,
-    ):
-        shown.advance(5)
-        raise RuntimeError("broken off")
+
+    def broken_off(terminal: TextIO) -> None:
+        with progress("embed", 10, "images", terminal) as shown:
+            shown.advance(5)
+            raise RuntimeError("broken off")
+
+    with os.fdopen(slave, "w") as terminal, pytest.raises(RuntimeError, match="broken off"):
+        broken_off(terminal)
     seen = everything_of(master)
     os.close(master)
     assert "embed" in seen
