@@ -87,7 +87,7 @@ compress: {quantization: {method: ptq}}
 def row(engine: str, precision: str, *failed: str) -> dict[str, object]:
     gates = [{"name": name, "status": "fail"} for name in failed] + [{"name": "agreement", "status": "pass"}]
     told = {"form": "student", "engine": engine, "precision": precision, "status": "run here"}
-    return told | {"gates": gates}
+    return {**told, "gates": gates}
 
 
 @pytest.mark.parametrize(
