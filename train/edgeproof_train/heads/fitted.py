@@ -1,0 +1,101 @@
+"""Kinds of heads that are fitted on features, and what they have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from edgeproof_configs.schema import HeadConfig, PositiveFloat, PositiveInt
+from edgeproof_data.sets import DataSource
+from edgeproof_deploy.runtime.head import Head
+from edgeproof_train.heads.evidence import Evidence, Part
+from edgeproof_train.teacher import Teacher
+from edgeproof_train.text import TextBank, TextSpec, make_text_bank
+
+
+class WordsConfig(HeadConfig):
+    """Which words a head knows its classes by.
+
+    Attributes:
+        labels: file with one label a line; the data's class names if not given.
+        templates: name of a set of prompt templates, or a file with one a line.
+        text_embeddings: .npy (K, D) with a row for each label, in place of the teacher's text tower.
+        logit_scale: factor on the cosines between image and text; the teacher's if not given.
+    """
+
+    labels: str | None = None
+    templates: str = "plain"
+    text_embeddings: str | None = None
+    logit_scale: PositiveFloat | None = None
+
+    def text_spec(self) -> TextSpec:
+        """Return the words."""
+        return TextSpec(labels=self.labels, templates=self.templates, text_embeddings=self.text_embeddings)
+
+
+class FittedConfig(WordsConfig):
+    """What a fitted head learns from.
+
+    Attributes:
+        use_text: whether text embeddings help; without them the head knows images only.
+        shots: training images of each class; all of them if not given.
+        seed: of the draw of the shots.
+        views: augmented views of each shot; 1 is the plain image.
+        fit_on: whose features it is fitted on; the teacher's serve the student, which lives in its space.
+    """
+
+    use_text: bool = True
+    shots: PositiveInt | None = None
+    seed: int = 0
+    views: PositiveInt = 1
+    fit_on: Literal["student", "teacher"] = "student"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A head and how it came about.
+
+    Attributes:
+        head: gives class scores; runs on the device.
+        chosen: hyper-parameters by name, those chosen on validation and the others.
+        notes: what a reader should know, in words: how they were chosen, what fell back and why.
+    """
+
+    head: Head
+    chosen: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+class FittedKind(ABC):
+    """Base of the head kinds that are fitted on features.
+
+    Attributes:
+        needs: parts of the evidence without which it cannot be fitted.
+        uses: parts that it takes where they are there.
+        transductive: whether it adapts to the unlabelled images that it is asked about.
+        class_scores: whether the student scores classes itself; never here.
+    """
+
+    needs: ClassVar[frozenset[Part]]
+    uses: ClassVar[frozenset[Part]] = frozenset()
+    transductive: ClassVar[bool] = False
+    class_scores: ClassVar[bool] = False
+
+    @staticmethod
+    def make_bank(config: Any, teacher: Teacher, source: DataSource) -> TextBank:
+        """Return the text embeddings of the labels."""
+        return make_text_bank(config.text_spec(), teacher, source)
+
+    @staticmethod
+    @abstractmethod
+    def fit(config: Any, evidence: Evidence) -> Fitted:
+        """Return the head that the evidence supports.
+
+        Args:
+            config: this kind's settings.
+            evidence: checked; `text` is None where `use_text` is off.
+
+        Raises:
+            DataError: a part that it needs is missing, or a class has no shot.
+        """
