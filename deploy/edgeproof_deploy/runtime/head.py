@@ -39,6 +39,10 @@ class Head(ABC):
     def take(self, rows: list[int]) -> Head:
         """Return the head that chooses between the labels at some positions."""
 
+    def __call__(self, embeddings: np.ndarray) -> np.ndarray:
+        """Return (N, K) logits of raw embeddings (N, D), float32."""
+        return self.logits(embeddings)
+
     def probabilities(self, embeddings: np.ndarray) -> np.ndarray:
         """Return the softmax of the logits over the labels, (N, K)."""
         logits = self.logits(embeddings)
@@ -121,6 +125,17 @@ class ZeroShotHead(Head):
     def take(self, rows: list[int]) -> ZeroShotHead:
         """Return the head that chooses between the labels at some positions."""
         return ZeroShotHead(tuple(self.labels[row] for row in rows), self.weight[rows], self.logit_scale)
+
+
+def unit_rows(embeddings: np.ndarray, length: float = 1.0) -> np.ndarray:
+    """Return embeddings (N, D) as float32 rows of one length; a row of zeros stays as it is.
+
+    Their own lengths are added up in float64, where no square of a float32 overflows or vanishes.
+    """
+    rows = np.asarray(embeddings, np.float32)
+    lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows, dtype=np.float64))
+    factors = np.divide(length, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    return (rows * factors[:, None]).astype(np.float32)
 
 
 def check_words(labels: Sequence[str]) -> None:
