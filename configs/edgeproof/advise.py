@@ -23,7 +23,7 @@ from edgeproof_benchmarks.record import table_of
 from edgeproof_benchmarks.report_data import FormRow
 from edgeproof_benchmarks.verdict import choose
 from edgeproof_configs.run import environment
-from edgeproof_deploy.bundle_models import Model, Opened, choose_engines, open_models, skipped_lines
+from edgeproof_deploy.bundle_models import Model, Opened, open_models, skipped_lines
 
 SCHEMA_VERSION = 1
 FITS, NOT_ACCURATE, NOT_FAST = 0, 3, 4
@@ -93,12 +93,14 @@ def advise(place: Path, options: AdviceOptions = AdviceOptions()) -> int:
         options: the budget and how to measure.
 
     Raises:
-        UsageError: there is no bundle.
-        EdgeproofError: a file of it was changed, or nothing of it runs here.
+        UsageError: there is no bundle, or no such engine.
+        EdgeproofError: a file of it was changed.
+        MissingPackageError: nothing of it runs here.
     """
     with ExitStack() as stack:
-        opened = open_models(bundle_of(place), stack, options.threads, rebuild=options.rebuild)
-        choose_engines(opened, options.engines or None, place)
+        opened = open_models(
+            bundle_of(place), stack, options.threads, engines=options.engines, rebuild=options.rebuild
+        )
         scores = scores_of(place, opened.bundle)
         measured = measure_models(opened, (1,), options.seconds)
     candidates = candidates_of(opened, measured, scores, options)

@@ -22,7 +22,6 @@ from edgeproof_configs.run import environment
 from edgeproof_deploy.bundle_models import (
     Model,
     Opened,
-    choose_engines,
     inputs_of,
     open_models,
     skipped_lines,
@@ -91,11 +90,12 @@ def bench(path: Path, options: BenchOptions = BenchOptions()) -> int:
     """Measure every model of a bundle that runs here, print the tables, and return 0.
 
     Raises:
-        EdgeproofError: a file was changed, or nothing runs here.
+        EdgeproofError: a file was changed.
+        MissingPackageError: nothing runs here.
+        UsageError: there is no such engine.
     """
     with ExitStack() as stack:
-        opened = open_models(path, stack, options.threads, rebuild=options.rebuild)
-        choose_engines(opened, options.engines or None, path)
+        opened = open_models(path, stack, options.threads, engines=options.engines, rebuild=options.rebuild)
         steps = len(opened.sessions) * (len(options.batches) + 1)
         shown = stack.enter_context(progress("bench", steps, "measurements"))
         measured = measure_models(opened, options.batches, options.seconds, shown)

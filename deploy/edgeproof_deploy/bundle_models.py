@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeproof_configs.errors import EdgeproofError, UsageError
+from edgeproof_configs.errors import MissingPackageError, UsageError, did_you_mean
 from edgeproof_deploy.bundle import read_bundle, tampered
 from edgeproof_deploy.runtime.bundle import Bundle
 from edgeproof_deploy.runtime.cuda_device import why_no_cuda
 from edgeproof_deploy.runtime.errors import BundleError, UnavailableError
-from edgeproof_deploy.runtime.session import ENGINES, TENSORRT_FLAVOUR, Session, open_engine
+from edgeproof_deploy.runtime.session import ENGINES, PLANS, TENSORRT_FLAVOUR, Session, open_engine
+from edgeproof_deploy.runtime.tensorrt_package import why_not_here
 
 FORMS = {
     "model": ("student", "fp32"),
@@ -26,7 +27,7 @@ FORMS = {
 }
 """An ONNX file without its suffixes -> which form of the student it is, and its precision."""
 
-ON_CUDA = ("onnxruntime_cuda", "onnxruntime_tensorrt", "tensorrt", "tensorrt_rtx")
+ON_CUDA = ("onnxruntime_cuda", "onnxruntime_tensorrt")
 
 
 @dataclass(frozen=True)
@@ -68,31 +69,40 @@ def models_of(bundle: Bundle) -> list[Model]:
     return found
 
 
-def open_models(path: Path, stack: ExitStack, threads: int | None = None, *, rebuild: bool = False) -> Opened:
+def open_models(
+    path: Path,
+    stack: ExitStack,
+    threads: int | None = None,
+    *,
+    engines: Sequence[str] = (),
+    rebuild: bool = False,
+) -> Opened:
     """Check every file of a bundle and open what runs here.
 
     Args:
         path: of the bundle.
         stack: closes the sessions.
         threads: threads within one operator; None leaves the choice to the engines.
+        engines: look at these only; none: at all.
         rebuild: build plans that do not fit this machine again.
 
     Raises:
-        EdgeproofError: a file is missing or was changed, or nothing runs here.
-        UsageError: the bundle has no model of a student.
+        EdgeproofError: a file is missing or was changed.
+        MissingPackageError: nothing runs here.
+        UsageError: there is no such engine, or the bundle has no model of a student.
     """
+    check_engines(engines)
     bundle = read_bundle(path)
     opened = Opened(bundle)
-    models = models_of(bundle)
+    models = [model for model in models_of(bundle) if not engines or model.engine in engines]
     if not models:
         raise UsageError(f"the bundle has none of the models {', '.join(f'{stem}.onnx' for stem in FORMS)}")
     try:
         bundle.verify()
-        no_cuda = why_no_cuda()
         for model in models:
-            if no_cuda and model.engine in ON_CUDA:
-                # ONNX Runtime would look for the libraries first, and print what it misses.
-                opened.skipped[model] = no_cuda
+            reason = why_not(model.engine)
+            if reason is not None:
+                opened.skipped[model] = reason
                 continue
             try:
                 session = open_engine(bundle, model.engine, threads, model=model.file, rebuild=rebuild)
@@ -104,25 +114,33 @@ def open_models(path: Path, stack: ExitStack, threads: int | None = None, *, reb
     except BundleError as error:
         raise tampered(error, path) from error
     if not opened.sessions:
-        reason = next(iter(opened.skipped.values()))
-        raise EdgeproofError(f"no model of the bundle runs here: {reason}", where=path)
+        asked = f"in {', '.join(engines)} here" if engines else "here"
+        reasons = "; ".join(dict.fromkeys(opened.skipped.values()))
+        fix = "see `edgeproof ls engines`"
+        raise MissingPackageError(f"no model of the bundle runs {asked}: {reasons}", where=path, fix=fix)
     return opened
 
 
-def choose_engines(opened: Opened, engines: Sequence[str] | None, path: Path) -> None:
-    """Leave the models of some engines only.
+def check_engines(engines: Sequence[str]) -> None:
+    """Refuse names of engines that run no bundle.
 
     Raises:
-        EdgeproofError: none of them runs here.
+        UsageError: says which there are.
     """
-    if engines is None:
-        return
-    for models in (opened.sessions, opened.skipped):
-        for model in [model for model in models if model.engine not in engines]:
-            del models[model]
-    if not opened.sessions:
-        reason = "; ".join(dict.fromkeys(opened.skipped.values())) or "there is no such engine"
-        raise EdgeproofError(f"no model of the bundle runs in {', '.join(engines)}: {reason}", where=path)
+    for engine in engines:
+        if engine not in ENGINES:
+            hint = did_you_mean(engine, ENGINES)
+            raise UsageError(f"'{engine}' is none of the engines of a bundle: {', '.join(ENGINES)}.{hint}")
+
+
+def why_not(engine: str) -> str | None:
+    """Return why an engine that needs a CUDA device runs nothing here, or None.
+
+    ONNX Runtime would look for its libraries first, and print what it misses.
+    """
+    if engine in PLANS:
+        return why_not_here(engine)
+    return why_no_cuda() if engine in ON_CUDA else None
 
 
 def skipped_lines(skipped: dict[Model, str]) -> list[str]:

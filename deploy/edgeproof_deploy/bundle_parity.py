@@ -18,7 +18,7 @@ from edgeproof_configs.schema import GatesConfig
 from edgeproof_deploy.batches import batch_gate
 from edgeproof_deploy.bundle import tampered
 from edgeproof_deploy.bundle_images import embed_folder, vocabulary_of
-from edgeproof_deploy.bundle_models import Model, Opened, choose_engines, open_models, skipped_lines
+from edgeproof_deploy.bundle_models import Model, Opened, open_models, skipped_lines
 from edgeproof_deploy.claims import Claim
 from edgeproof_deploy.engine_claims import claims_of
 from edgeproof_deploy.gates import FAIL, NOT_MEASURED, GateResult, Limits, Step, at_most, limits_of
@@ -116,13 +116,14 @@ def check_bundle(
         rebuild: build plans that do not fit this machine again.
 
     Raises:
-        EdgeproofError: a file of the bundle was changed, or nothing runs here.
+        EdgeproofError: a file of the bundle was changed.
+        MissingPackageError: nothing runs here.
+        UsageError: there is no such engine.
     """
     place = Path(path)
     found = BundleParity(place)
     with ExitStack() as stack:
-        opened = open_models(place, stack, threads, rebuild=rebuild)
-        choose_engines(opened, engines, place)
+        opened = open_models(place, stack, threads, engines=engines or (), rebuild=rebuild)
         try:
             preprocess = Preprocess.from_dict(opened.bundle.read_json(PREPROCESS_FILE))
             test = read_self_test(opened.bundle)

@@ -16,12 +16,13 @@ from tests.configs.small_bundle import make_bundle, write_model
 
 from edgeproof import bundle_bench
 from edgeproof.bundle_bench import load_lines, phases_of
-from edgeproof_configs.errors import EdgeproofError, UsageError
+from edgeproof_configs.errors import EdgeproofError, MissingPackageError, UsageError
 from edgeproof_deploy.bundle_models import Model, Opened, inputs_of, models_of, open_models, skipped_lines
 from edgeproof_deploy.runtime.bundle import Bundle
 from edgeproof_deploy.runtime.cuda_device import why_no_cuda
 from edgeproof_deploy.runtime.self_test import SelfTest, TestImage
 from edgeproof_deploy.runtime.session import OnnxSession, Session, open_engine
+from edgeproof_deploy.runtime.tensorrt_package import why_not_here
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -60,8 +61,17 @@ def test_open_models__a_changed_file(bundle: Path):
 @pytest.mark.skipif(why_no_cuda() is None, reason="this machine has a CUDA device")
 def test_open_models__nothing_that_runs_here(tmp_path: Path):
     bundle = make_bundle(tmp_path, models={"model.int8.trt.onnx": 1})
-    with ExitStack() as stack, pytest.raises(EdgeproofError, match="no model of the bundle runs here: "):
+    with ExitStack() as stack, pytest.raises(MissingPackageError, match="no model of the bundle runs here: "):
         open_models(bundle, stack)
+
+
+def test_open_models__engines_that_were_asked_for_and_no_other(bundle: Path):
+    with ExitStack() as stack:
+        opened = open_models(bundle, stack, threads=1, engines=("onnxruntime", "tensorrt"))
+        assert {model.engine for model in opened.sessions} <= {"onnxruntime", "tensorrt"}
+        assert {model.engine for model in opened.skipped} <= {"tensorrt"}
+        reason = why_not_here("tensorrt")
+        assert reason is None or set(opened.skipped.values()) == {reason}
 
 
 def test_load_lines__what_is_in_no_latency():

@@ -12,6 +12,7 @@ import pytest
 from tests.deploy.bundles import make_bundle, make_damaged_bundle, write_photos
 
 from edgeproof.__main__ import main
+from edgeproof_deploy.runtime.cuda_device import why_no_cuda
 
 HERE = ("--engine", "onnxruntime", "--threads", "1")
 
@@ -65,7 +66,14 @@ def test_verify__on_images(bundle: Path, tmp_path: Path, capsys: pytest.CaptureF
     [
         (("--images", "nowhere"), 2, "no such folder of images"),
         (("--set", "a=1"), 2, "--set has no effect on a bundle"),
-        (("--engine", "abacus"), 1, "no model of the bundle runs in abacus"),
+        (("--engine", "openvin"), 2, "'openvin' is none of the engines of a bundle: onnxruntime, "),
+        (("--engine", "pytorch"), 2, "'pytorch' is none of the engines of a bundle: onnxruntime, "),
+        pytest.param(
+            ("--engine", "tensorrt_rtx", "--engine", "onnxruntime_cuda"),
+            5,
+            "no model of the bundle runs in tensorrt_rtx, onnxruntime_cuda here: ",
+            marks=pytest.mark.skipif(why_no_cuda() is None, reason="this machine has a CUDA device"),
+        ),
     ],
 )
 def test_verify__what_cannot_be_done(
