@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from edgeproof_configs.registry import component_class
 from edgeproof_deploy.decisions import Vocabulary
 from edgeproof_deploy.verify import Verification
 from edgeproof_train.calibration import probabilities
 from edgeproof_train.embeddings import pooled_features
 from edgeproof_train.run_data import RunData
+from edgeproof_train.run_head import head_of_run
 from edgeproof_train.student import Student
 
 
@@ -37,9 +37,7 @@ class Answers:
     @cached_property
     def head(self) -> Any:
         """The head, which turns embeddings into class scores."""
-        recipe, scale = self.data.recipe, self.data.context.metrics("embed")["logit_scale"]
-        kind: Any = component_class("head", recipe.head.kind)
-        return kind.from_bank(recipe.head, self.data.words(), scale)
+        return head_of_run(self.data)
 
     @cached_property
     def predicted(self) -> np.ndarray:
@@ -57,7 +55,7 @@ class Answers:
         That is the shipped form's embeddings. Where it scores classes, it is what the student's classifier
         reads, from the student in PyTorch, as `evaluate` has it.
         """
-        if self.vocabulary.text is not None:
+        if not self.vocabulary.class_scores:
             return self.found.embeddings[at]
         context = self.data.context
         student, images = Student.load(context.run.stage("train")), self.data.split("test")

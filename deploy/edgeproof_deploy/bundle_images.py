@@ -97,11 +97,11 @@ def _batches(
             yield names, np.stack(inputs)
 
 
-def vocabulary_of(head: Head, files: list[Path], folder: Path) -> Vocabulary | None:
+def vocabulary_of(head: Head, files: list[Path], folder: Path) -> Vocabulary:
     """Return the bundle's labels and what is true of the images.
 
     An image's label is the name of the folder that it lies in, where the bundle has that label; `_` may
-    stand for a blank. None for a head that is neither text embeddings nor class scores.
+    stand for a blank.
 
     Args:
         head: of the bundle.
@@ -116,4 +116,4 @@ def vocabulary_of(head: Head, files: list[Path], folder: Path) -> Vocabulary | N
         return Vocabulary(head.labels, head.weight, labels, paths)
     if isinstance(head, ClassifierHead):
         return Vocabulary(head.labels, None, labels, paths)
-    return None
+    return Vocabulary(head.labels, None, labels, paths, head=head)

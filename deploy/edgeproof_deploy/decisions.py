@@ -10,10 +10,14 @@ import numpy as np
 
 from edgeproof_deploy.paired import Interval, class_intervals, difference_interval, mcnemar_p
 from edgeproof_deploy.retrieval import retrieval_changes
-from edgeproof_train.metrics import cosines_to, ranks, zero_shot_metrics
+from edgeproof_deploy.runtime.head import Head
+from edgeproof_train.metrics import cosines_to, head_metrics, ranks, zero_shot_metrics
 
 TIE_MARGIN = 1e-5
-"""Two labels whose cosines are this close are a tie: fp32 itself does not order them."""
+"""Two labels whose cosines are this close are a tie: fp32 itself does not order them.
+
+Of the scores of a fitted head this is a part of the image's largest one.
+"""
 TOP = 5
 
 
@@ -23,10 +27,13 @@ class Vocabulary:
 
     Attributes:
         names: K labels.
-        text: (K, D) their embeddings; None where a form's embeddings are the labels' scores.
+        text: (K, D) their embeddings; None where a form's embeddings are the labels' scores, or where a head
+            knows the labels by images only.
         labels: (N,) int64, the true label's row of each image; -1 where there is none.
         unseen: labels that were held out of training.
         paths: N names of the images.
+        head: that was fitted and decides; None: the nearest text embedding does, or the scores.
+        teacher_head: fitted on the teacher's embeddings, which it decides for; None: the same as `head`.
     """
 
     names: tuple[str, ...]
@@ -34,10 +41,40 @@ class Vocabulary:
     labels: np.ndarray
     paths: tuple[str, ...]
     unseen: Collection[str] = ()
+    head: Head | None = None
+    teacher_head: Head | None = None
+
+    @property
+    def class_scores(self) -> bool:
+        """Whether a form's embeddings are the labels' scores."""
+        return self.text is None and self.head is None
+
+    def of_teacher(self) -> Vocabulary:
+        """Return the same labels with the head that decides for the teacher."""
+        return self if self.teacher_head is None else replace(self, head=self.teacher_head)
+
+    def only(self, at: np.ndarray) -> Vocabulary:
+        """Return what is true of the images at some positions."""
+        return replace(self, labels=self.labels[at], paths=tuple(self.paths[i] for i in at))
 
     def scores(self, embeddings: np.ndarray) -> np.ndarray:
-        """Return the cosines (N, K), float64."""
-        return cosines_to(self.text, embeddings)
+        """Return the cosines (N, K), or the scores of a fitted head, float64."""
+        if self.head is None:
+            return cosines_to(self.text, embeddings)
+        return self.head.logits(embeddings).astype(np.float64)
+
+    def metrics(self, embeddings: np.ndarray, teacher: np.ndarray | None = None) -> dict[str, float]:
+        """Return accuracies of embeddings (N, D) and, given the teacher's, their cosine to them."""
+        if self.head is None:
+            return zero_shot_metrics(embeddings, self.labels, self.text, self.names, self.unseen, teacher)
+        return head_metrics(
+            self.head.logits, embeddings, self.labels, self.names, self.unseen, teacher
+        )
+
+    def ties(self, scores: np.ndarray) -> np.ndarray:
+        """Return of which images (N, K) the two best labels tie, bool (N,)."""
+        limit = TIE_MARGIN if self.head is None else TIE_MARGIN * np.abs(scores).max(axis=1)
+        return margin(scores) <= limit
 
 
 @dataclass(frozen=True)
@@ -49,8 +86,10 @@ class Decisions:
         top5_agreement: share of images with the same five best labels in any order; None below five labels.
         agreement: as `top1_agreement`, but a flip between labels that tie in the reference counts as none.
         flips: `{path, true, reference, candidate, reference_margin, candidate_margin, tie}` for each image
-            whose best label changed; the margins are cosines of the best label less the second best.
-        score_shift: largest absolute change of a cosine between an image and a label.
+            whose best label changed; the margins are cosines of the best label less the second best, or
+            scores of a fitted head.
+        score_shift: largest absolute change of a cosine between an image and a label, or of a fitted head's
+            score.
         metrics: `{"reference", "candidate", "delta"}`, each with `top1`, `mean_per_class`, ...
         drop: top-1 accuracy lost, flips between ties left out.
         interval: 95 % bootstrap interval of the change of top-1 accuracy.
@@ -75,13 +114,23 @@ class Decisions:
     retrieval: dict[str, Any] | None = None
 
 
-def compare_decisions(reference: np.ndarray, candidate: np.ndarray, vocabulary: Vocabulary) -> Decisions:
-    """Compare what two arrays of embeddings (N, D), finite, say about the images."""
-    scores = vocabulary.scores(reference), vocabulary.scores(candidate)
+def compare_decisions(
+    reference: np.ndarray, candidate: np.ndarray, vocabulary: Vocabulary, before: Vocabulary | None = None
+) -> Decisions:
+    """Compare what two arrays of embeddings (N, D), finite, say about the images.
+
+    Args:
+        reference: taken as right.
+        candidate: judged.
+        vocabulary: the labels, and how they are decided between.
+        before: how the reference decides between the same labels, where that is another way.
+    """
+    before = before or vocabulary
+    scores = before.scores(reference), vocabulary.scores(candidate)
     best = [table.argmax(axis=1) for table in scores]
     margins = [margin(table) for table in scores]
     changed = best[0] != best[1]
-    tied = changed & (margins[0] <= TIE_MARGIN)
+    tied = changed & before.ties(scores[0])
     flips = [
         {
             "path": vocabulary.paths[i],
@@ -105,16 +154,16 @@ def compare_decisions(reference: np.ndarray, candidate: np.ndarray, vocabulary: 
     labelled = vocabulary.labels >= 0
     if not labelled.any():
         return found
-    if vocabulary.text is not None:
+    if not vocabulary.class_scores:
         changes = retrieval_changes(reference, candidate, vocabulary.labels, vocabulary.text)
         found = replace(found, retrieval=changes)
-    return with_accuracy(found, reference, candidate, vocabulary, scores, tied)
+    metrics = {"reference": before.metrics(reference), "candidate": vocabulary.metrics(candidate)}
+    return with_accuracy(found, metrics, vocabulary, scores, tied)
 
 
 def with_accuracy(
     found: Decisions,
-    reference: np.ndarray,
-    candidate: np.ndarray,
+    metrics: dict[str, dict[str, float]],
     vocabulary: Vocabulary,
     scores: tuple[np.ndarray, np.ndarray],
     tied: np.ndarray,
@@ -129,15 +178,11 @@ def with_accuracy(
     if len(vocabulary.names) >= TOP:
         among = [ranks(table[labelled], known) < TOP for table in scores]
         intervals["top5"] = difference_interval(among[0], among[1])
-    metrics = {
-        name: zero_shot_metrics(rows, labels, vocabulary.text, vocabulary.names, vocabulary.unseen)
-        for name, rows in (("reference", reference), ("candidate", candidate))
-    }
-    before, after = metrics["reference"], metrics["candidate"]
-    metrics["delta"] = {key: after[key] - before[key] for key in before if key in after and key != "images"}
+    was, now = metrics["reference"], metrics["candidate"]
+    delta = {key: now[key] - was[key] for key in was if key in now and key != "images"}
     return replace(
         found,
-        metrics=metrics,
+        metrics=metrics | {"delta": delta},
         drop=float(right[0].mean() - counted.mean()),
         interval=intervals["top1"],
         mcnemar_p=mcnemar_p(int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())),

@@ -118,7 +118,9 @@ def compare_pair(
         absent = gates_of(limits, dict.fromkeys(asdict(limits)))
         return PairParity(reference.name, candidate.name, 0, reason=reason, gates=absent)
     found = numerics(a, b)
-    decided = decide(a, b, vocabulary) if vocabulary is not None and found.nan < len(a) else None
+    asked = None if vocabulary is None or found.nan == len(a) else vocabulary
+    of_teacher = reference.form == "teacher"
+    decided = None if asked is None else decide(a, b, asked, asked.of_teacher() if of_teacher else asked)
     edges, edge_gates = compare_edges(reference, candidate, edge_names)
     measured = {
         "cosine": found.cosine_min,
@@ -151,19 +153,19 @@ def compare_edges(
     return told, [at_most("edge_finite", broken, 0.0)]
 
 
-def decide(a: np.ndarray, b: np.ndarray, vocabulary: Vocabulary) -> Decisions:
-    """Compare the decisions on the images for which both forms give finite embeddings."""
+def decide(a: np.ndarray, b: np.ndarray, vocabulary: Vocabulary, before: Vocabulary) -> Decisions:
+    """Compare the decisions on the images for which both forms give finite embeddings.
+
+    Args:
+        a: embeddings of the reference.
+        b: embeddings of the candidate.
+        vocabulary: how the candidate decides.
+        before: how the reference does.
+    """
     usable = np.flatnonzero(np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1))
     if len(usable) == len(a):
-        return compare_decisions(a, b, vocabulary)
-    kept = Vocabulary(
-        vocabulary.names,
-        vocabulary.text,
-        vocabulary.labels[usable],
-        tuple(vocabulary.paths[i] for i in usable),
-        vocabulary.unseen,
-    )
-    return compare_decisions(a[usable], b[usable], kept)
+        return compare_decisions(a, b, vocabulary, before)
+    return compare_decisions(a[usable], b[usable], vocabulary.only(usable), before.only(usable))
 
 
 def gate_failures(pairs: Sequence[PairParity]) -> list[str]:

@@ -113,7 +113,7 @@ def embedding_space(answers: Answers) -> dict[str, Any] | None:
     labels = [vocabulary.names[label] if label >= 0 else None for label in occurring.tolist()]
     return {
         "form": answers.found.shipped,
-        "space": "class scores" if vocabulary.text is None else "embeddings",
+        "space": "class scores" if vocabulary.class_scores else "embeddings",
         "dimensions": rows.shape[1],
         "images": len(rows),
         "labels": labels,

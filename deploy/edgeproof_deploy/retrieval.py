@@ -16,7 +16,7 @@ COSINE_DECIMALS = 6
 
 
 def retrieval_changes(
-    reference: np.ndarray, candidate: np.ndarray, labels: np.ndarray, text: np.ndarray
+    reference: np.ndarray, candidate: np.ndarray, labels: np.ndarray, text: np.ndarray | None
 ) -> dict[str, Any]:
     """Return recall@k of three searches with both forms, the change, and its 95 % bootstrap interval.
 
@@ -33,8 +33,8 @@ def retrieval_changes(
     Args:
         reference: embeddings (N, D), finite.
         candidate: the same of the other form.
-        labels: int64 (N,), rows of `text`; -1 where an image has none.
-        text: (K, D) embeddings of the words.
+        labels: int64 (N,), classes, and rows of `text`; -1 where an image has none.
+        text: (K, D) embeddings of the words; None where there are none to search with.
 
     Returns:
         `{search: {"queries": n, "recall": {k: {"reference", "candidate", "delta", "interval"}}}}`; a search
@@ -43,17 +43,17 @@ def retrieval_changes(
     labelled = labels >= 0
     known = labels[labelled]
     words = np.unique(known)
-    a, b, sides = (
-        unit_rows(rows).astype(np.float32) for rows in (reference[labelled], candidate[labelled], text[words])
-    )
+    a, b = (unit_rows(rows).astype(np.float32) for rows in (reference[labelled], candidate[labelled]))
     chosen = queries_of(known)
     asked = known[chosen]
     before = hits(a[chosen], a, asked, known, chosen)
     searches = {
         "image_to_image": (before, hits(b[chosen], b, asked, known, chosen)),
         "image_to_index": (before, hits(b[chosen], a, asked, known, chosen)),
-        "text_to_image": (hits(sides, a, words, known), hits(sides, b, words, known)),
     }
+    if text is not None:
+        sides = unit_rows(text[words]).astype(np.float32)
+        searches["text_to_image"] = hits(sides, a, words, known), hits(sides, b, words, known)
     return {name: recalls(*pair) for name, pair in searches.items() if len(pair[0])}
 
 

@@ -33,8 +33,8 @@ from edgeproof_deploy.preprocessing_parity import (
 from edgeproof_train.distil import classifier_scores, new_student, seed_everything
 from edgeproof_train.embeddings import embed_images
 from edgeproof_train.keeper import LOSSES_FILE
-from edgeproof_train.metrics import zero_shot_metrics
 from edgeproof_train.run_data import RunData
+from edgeproof_train.run_head import heads_of_run
 from edgeproof_train.student import Student
 
 BATCH = 32
@@ -90,9 +90,15 @@ def verify_run(data: RunData, forms: Sequence[FormFiles], folder: Path) -> Verif
         forms: those of the run, the student as trained first.
         folder: of the stage; scratch files go there.
     """
-    images, words = data.split("test"), data.words()
+    images, words, heads = data.split("test"), data.words(), heads_of_run(data)
     vocabulary = Vocabulary(
-        words.names, words.matrix, data.word_labels(images), images.paths, data.source.unseen
+        words.names,
+        words.matrix,
+        data.word_labels(images),
+        images.paths,
+        data.source.unseen,
+        heads.student,
+        heads.teacher,
     )
     student = Student.load(data.context.run.stage("train"))
     checked = np.linspace(0, len(images) - 1, min(PREPROCESSED_IMAGES, len(images))).astype(int)
@@ -206,8 +212,10 @@ def add(
     """Add a form's row, and the pairs that judge it."""
     metrics: dict[str, float] = {}
     if form.embeddings is not None:
-        rows = None if teacher is None or form is teacher else teacher.embeddings
-        metrics = scores_of(form.embeddings, found.vocabulary, rows)
+        if form is teacher:
+            metrics = found.vocabulary.of_teacher().metrics(form.embeddings)
+        else:
+            metrics = found.vocabulary.metrics(form.embeddings, teacher and teacher.embeddings)
     found.pairs.extend(pairs)
     found.rows.append(
         {
@@ -220,13 +228,6 @@ def add(
             "parity": [pair.to_dict() for pair in pairs],
             "gates": [gate.to_dict() for pair in pairs for gate in pair.gates],
         }
-    )
-
-
-def scores_of(embeddings: np.ndarray, vocabulary: Vocabulary, teacher: np.ndarray | None) -> dict[str, float]:
-    """Return the zero-shot metrics of embeddings (N, D)."""
-    return zero_shot_metrics(
-        embeddings, vocabulary.labels, vocabulary.text, vocabulary.names, vocabulary.unseen, teacher
     )
 
 
@@ -288,12 +289,12 @@ def controls(
     seed_everything(data.recipe.train.seed)
     untrained = embed_images(new_student(data).eval(), images, device=data.context.device)
     teacher_rows = teacher.embeddings if teacher else None
-    rows.append({"form": "untrained student", "metrics": scores_of(untrained, vocabulary, teacher_rows)})
+    rows.append({"form": "untrained student", "metrics": vocabulary.metrics(untrained, teacher_rows)})
     baseline = data.context.run.stage("baseline")
     if data.recipe.baseline is not None and data.context.run.record("baseline") is not None:
         student = Student.load(baseline)
         if data.class_scores:
-            metrics = scores_of(embed_images(student, images, device=data.context.device), vocabulary, None)
+            metrics = vocabulary.metrics(embed_images(student, images, device=data.context.device))
         else:
             metrics = classifier_scores(data, images, student, read_classifier(baseline))
         rows.append({"form": "baseline", "metrics": metrics})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
@@ -205,6 +205,38 @@ def zero_shot_metrics(
             raise ValueError(f"expected {width} names, one for each candidate, got {len(names)}")
         rank, predicted = ranked(text_KD, rows, labels)
         found |= accuracies(rank, predicted, labels, names, unseen)
+    if teacher_ND is not None:
+        found["cosine_mean"] = float(cosine(embeddings_ND, teacher_ND).mean())
+    return found
+
+
+def head_metrics(
+    logits: Callable[[np.ndarray], np.ndarray],
+    embeddings_ND: np.ndarray,
+    labels_N: np.ndarray,
+    names: Sequence[str],
+    unseen: Collection[str] = (),
+    teacher_ND: np.ndarray | None = None,
+) -> dict[str, float]:
+    """Return what `zero_shot_metrics` does where a head decides, and not the nearest word.
+
+    Args:
+        logits: of the head: from embeddings (N, D) to scores (N, K).
+        embeddings_ND: image embeddings, of any length.
+        labels_N: true columns; -1 where an image has no label.
+        names: K labels.
+        unseen: labels that were held out of training.
+        teacher_ND: the teacher's embeddings of the same images.
+
+    Raises:
+        ValueError: shapes and names do not fit, or a score is NaN.
+    """
+    found: dict[str, float] = {}
+    labels = np.asarray(labels_N)
+    labelled = labels >= 0
+    if labelled.any():
+        rows = np.asarray(embeddings_ND)[labelled]
+        found |= classifier_metrics(logits(rows), labels[labelled], names, unseen)
     if teacher_ND is not None:
         found["cosine_mean"] = float(cosine(embeddings_ND, teacher_ND).mean())
     return found
