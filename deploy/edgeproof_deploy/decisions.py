@@ -67,9 +67,7 @@ class Vocabulary:
         """Return accuracies of embeddings (N, D) and, given the teacher's, their cosine to them."""
         if self.head is None:
             return zero_shot_metrics(embeddings, self.labels, self.text, self.names, self.unseen, teacher)
-        return head_metrics(
-            self.head.logits, embeddings, self.labels, self.names, self.unseen, teacher
-        )
+        return head_metrics(self.head.logits, embeddings, self.labels, self.names, self.unseen, teacher)
 
     def ties(self, scores: np.ndarray) -> np.ndarray:
         """Return of which images (N, K) the two best labels tie, bool (N,)."""
