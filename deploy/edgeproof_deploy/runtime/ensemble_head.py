@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal, TypeVar, cast
 
 import numpy as np
 
-from edgeproof_deploy.runtime.head import Head
+from edgeproof_deploy.runtime.head_form import Head, checked, refuse_others, stored
+
+MOST_MEMBERS = 64
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -20,14 +24,30 @@ class EnsembleHead(Head):
     Attributes:
         labels: K names, all different, and those of every member.
         members: M heads on the same embeddings.
-        weights: (M,) float, none below 0 and not all 0.
+        weights: (M,) float64, none below 0 and not all 0; they need not add up to 1.
         of: what is added up.
+
+    Raises:
+        ValueError: there is no member, they do not fit each other, or the weights do not fit them.
     """
+
+    form: ClassVar[str] = "ensemble"
+    formula: ClassVar[str] = "log(sum of weights * softmax(logits of a member)), or sum of weights * z"
 
     labels: tuple[str, ...]
     members: tuple[Head, ...]
     weights: np.ndarray
     of: Literal["probabilities", "z_scores"]
+
+    def __post_init__(self) -> None:
+        checked("weights", self.weights, len(self.members))
+        object.__setattr__(self, "weights", np.array(self.weights, np.float64))
+        if not self.members or self.weights.min() < 0 or not self.weights.any():
+            raise ValueError("an ensemble needs members, and weights of which none is below 0 and one above")
+        if any((head.labels, head.dim) != (self.labels, self.dim) for head in self.members):
+            raise ValueError("a member is for other labels or embeddings than the ensemble")
+        if self.of not in ("probabilities", "z_scores"):
+            raise ValueError(f"an ensemble of {self.of!r}, expected of probabilities or z_scores")
 
     @property
     def dim(self) -> int:
@@ -36,19 +56,73 @@ class EnsembleHead(Head):
 
     def logits(self, embeddings: np.ndarray) -> np.ndarray:
         """Return (N, K) logits of raw embeddings (N, D), float32."""
-        asked = [(head, weight) for head, weight in zip(self.members, self.weights) if weight]
+        asked = [
+            (head.logits(embeddings), weight) for head, weight in zip(self.members, self.weights) if weight
+        ]
         if self.of == "z_scores":
-            scored = [np.float32(weight) * z_scores(head.logits(embeddings)) for head, weight in asked]
-            return np.sum(scored, axis=0)
-        logs = np.stack([log_shares(head.logits(embeddings)) + np.float32(np.log(w)) for head, w in asked])
+            return np.sum([weight * z_scores(logits) for logits, weight in asked], axis=0, dtype=np.float32)
+        logs = np.stack([log_shares(logits) + np.float32(np.log(weight)) for logits, weight in asked])
         highest = logs.max(axis=0)
-        logs -= highest
-        return highest + np.log(np.exp(logs).sum(axis=0))
+        return highest + np.log(np.exp(logs - highest).sum(axis=0))
 
     def take(self, rows: list[int]) -> EnsembleHead:
-        """Return the head that chooses between the labels at some positions; so does each member."""
+        """Return the head that chooses between the labels at some positions.
+
+        Every member chooses between them alone, and its probabilities or z-scores are taken over them.
+        """
         labels = tuple(self.labels[row] for row in rows)
         return EnsembleHead(labels, tuple(head.take(rows) for head in self.members), self.weights, self.of)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return `weights` (M,), and the arrays of each member after `0.`, `1.` and so on."""
+        below = {
+            f"{number}.{name}": array
+            for number, head in enumerate(self.members)
+            for name, array in head.arrays().items()
+        }
+        return {"weights": self.weights, **below}
+
+    def described(self) -> dict[str, str]:
+        """Return the metadata beside the arrays, and those of each member after its number."""
+        below = {
+            f"{number}.{key}": text
+            for number, head in enumerate(self.members)
+            for key, text in head.described().items()
+        }
+        return {**super().described(), "of": self.of, **below}
+
+    @classmethod
+    def from_arrays(
+        cls,
+        labels: tuple[str, ...],
+        arrays: Mapping[str, np.ndarray],
+        said: Mapping[str, str],
+        read: Callable[[dict[str, np.ndarray], dict[str, str]], Head],
+    ) -> EnsembleHead:
+        """Return the head that a file holds.
+
+        Args:
+            labels: of the file.
+            arrays: of the file.
+            said: the metadata of the file.
+            read: makes a member of its arrays and metadata.
+
+        Raises:
+            ValueError: the file holds no ensemble.
+        """
+        weights = stored(arrays, "weights")
+        if weights.ndim != 1 or len(weights) > MOST_MEMBERS:
+            raise ValueError(f"weights of shape {weights.shape}, expected of {MOST_MEMBERS} members at most")
+        starts = [f"{number}." for number in range(len(weights))]
+        refuse_others(
+            {name: array for name, array in arrays.items() if not name.startswith(tuple(starts))}, "weights"
+        )
+        members = tuple(read(_below(arrays, start), _below(said, start)) for start in starts)
+        return cls(labels, members, weights, cast("Literal['probabilities', 'z_scores']", said.get("of")))
+
+
+def _below(table: Mapping[str, Value], start: str) -> dict[str, Value]:
+    return {name.removeprefix(start): value for name, value in table.items() if name.startswith(start)}
 
 
 def log_shares(logits: np.ndarray) -> np.ndarray:
@@ -58,7 +132,7 @@ def log_shares(logits: np.ndarray) -> np.ndarray:
 
 
 def z_scores(logits: np.ndarray) -> np.ndarray:
-    """Return logits (N, K) standardised over the labels; zeros where all are equal."""
-    away = logits - logits.mean(axis=1, keepdims=True)
+    """Return logits (N, K) standardised over the labels, float64; zeros where all are equal."""
+    away = logits - logits.mean(axis=1, keepdims=True, dtype=np.float64)
     spread = away.std(axis=1, keepdims=True)
     return np.divide(away, spread, out=np.zeros_like(away), where=spread > 0)

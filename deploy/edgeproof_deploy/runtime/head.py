@@ -1,71 +1,42 @@
-"""The classifier on what a model gives: cosines with the text embedding of each label, or its scores."""
+"""The heads of a bundle: cosines with the text embedding of each label, class scores, or what was fitted."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
+from typing import ClassVar
 
 import numpy as np
 
 from edgeproof_deploy.runtime.bundle import Bundle
 from edgeproof_deploy.runtime.errors import BundleError, LabelError
+from edgeproof_deploy.runtime.head_form import (
+    Head,
+    check_words,
+    checked,
+    checked_number,
+    stored,
+    stored_number,
+    unit_rows,
+)
+from edgeproof_deploy.runtime.labels import LABELS_FILE, labels_of
 from edgeproof_deploy.runtime.safetensors import read_safetensors
 
+__all__ = [
+    "HEAD_FILE",
+    "LABELS_FILE",
+    "ClassifierHead",
+    "Head",
+    "ZeroShotHead",
+    "check_words",
+    "head_of_rows",
+    "parse_head",
+    "read_head",
+]
+
 HEAD_FILE = "head.safetensors"
-LABELS_FILE = "labels.txt"
-
-
-class Head(ABC):
-    """From embeddings to labels.
-
-    Attributes:
-        labels: K names, all different.
-    """
-
-    labels: tuple[str, ...]
-
-    @property
-    @abstractmethod
-    def dim(self) -> int:
-        """Width of the embeddings that it takes."""
-
-    @abstractmethod
-    def logits(self, embeddings: np.ndarray) -> np.ndarray:
-        """Return (N, K) logits of raw embeddings (N, D), float32."""
-
-    @abstractmethod
-    def take(self, rows: list[int]) -> Head:
-        """Return the head that chooses between the labels at some positions."""
-
-    def __call__(self, embeddings: np.ndarray) -> np.ndarray:
-        """Return (N, K) logits of raw embeddings (N, D), float32."""
-        return self.logits(embeddings)
-
-    def probabilities(self, embeddings: np.ndarray) -> np.ndarray:
-        """Return the softmax of the logits over the labels, (N, K)."""
-        logits = self.logits(embeddings)
-        raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return raised / raised.sum(axis=1, keepdims=True)
-
-    def only(self, labels: Sequence[str]) -> Head:
-        """Return the head that chooses between some of the labels.
-
-        Raises:
-            LabelError: a label is not in the bundle or is asked for twice, or none is left.
-        """
-        rows = {label: row for row, label in enumerate(self.labels)}
-        check_words(labels)
-        for label in labels:
-            if label not in rows:
-                near = get_close_matches(label, self.labels, n=3)
-                hint = f" Did you mean {' or '.join(repr(word) for word in near)}?" if near else ""
-                raise LabelError(
-                    f"label '{label}' is not among the {len(self.labels)} labels of this bundle.{hint}"
-                    " (For any words: a bundle with deploy.text_encoder, or set_text_embeddings.)"
-                )
-        return self.take([rows[label] for label in labels])
+DEEPEST = 3
+"""Ensembles of ensembles that are read; a file that says more was not written by us."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +49,8 @@ class ClassifierHead(Head):
         classes: how many scores the model gives.
     """
 
+    formula: ClassVar[str] = "embedding"
+
     labels: tuple[str, ...]
     columns: tuple[int, ...]
     classes: int
@@ -86,6 +59,11 @@ class ClassifierHead(Head):
     def dim(self) -> int:
         """How many scores the model gives."""
         return self.classes
+
+    @property
+    def closed(self) -> str:
+        """Why it takes no words that it was not made with."""
+        return "This student scores the classes it was trained on, not words: it takes no others."
 
     def logits(self, embeddings: np.ndarray) -> np.ndarray:
         """Return the scores (N, K) of the labels, float32."""
@@ -96,6 +74,23 @@ class ClassifierHead(Head):
         labels, columns = zip(*((self.labels[row], self.columns[row]) for row in rows))
         return ClassifierHead(labels, columns, self.classes)
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return `classes` (): how many scores there are; and `columns` (K,) where some were taken."""
+        found = {"classes": np.array(self.classes, np.int64)}
+        if self.columns == tuple(range(self.classes)):
+            return found
+        return {**found, "columns": np.array(self.columns, np.int64)}
+
+    @classmethod
+    def from_arrays(cls, labels: tuple[str, ...], arrays: Mapping[str, np.ndarray]) -> ClassifierHead:
+        """Return the head that a file holds; raises ValueError where it holds none."""
+        classes = stored_number(arrays, "classes")
+        columns = arrays.get("columns", np.arange(len(labels)))
+        inside = columns.dtype.kind in "iu" and columns.ndim == 1 and len(columns) == len(labels)
+        if not inside or columns.min() < 0 or not columns.max() < classes:
+            raise ValueError(f"{len(labels)} labels do not choose columns of {classes:g} scores")
+        return cls(labels, tuple(columns.tolist()), int(classes))
+
 
 @dataclass(frozen=True)
 class ZeroShotHead(Head):
@@ -105,11 +100,21 @@ class ZeroShotHead(Head):
         labels: K names, all different.
         weight: (K, D) float32, unit rows.
         logit_scale: factor on the cosines.
+
+    Raises:
+        ValueError: there is not a row for each label, or a number is NaN or too large.
     """
+
+    formula: ClassVar[str] = "logit_scale * embedding @ weight.T"
+    open_vocabulary: ClassVar[bool] = True
 
     labels: tuple[str, ...]
     weight: np.ndarray
     logit_scale: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight", checked("weight", self.weight, len(self.labels), None))
+        object.__setattr__(self, "logit_scale", checked_number("logit_scale", self.logit_scale))
 
     @property
     def dim(self) -> int:
@@ -118,40 +123,20 @@ class ZeroShotHead(Head):
 
     def logits(self, embeddings: np.ndarray) -> np.ndarray:
         """Return (N, K) logits of raw embeddings (N, D), float32."""
-        lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
-        unit = embeddings / np.maximum(lengths, 1e-12)
-        return np.float32(self.logit_scale) * (unit @ self.weight.T)
+        return unit_rows(embeddings, self.logit_scale) @ self.weight.T
 
     def take(self, rows: list[int]) -> ZeroShotHead:
         """Return the head that chooses between the labels at some positions."""
         return ZeroShotHead(tuple(self.labels[row] for row in rows), self.weight[rows], self.logit_scale)
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return `weight` (K, D) and `logit_scale` ()."""
+        return {"weight": self.weight, "logit_scale": np.array(self.logit_scale, np.float32)}
 
-def unit_rows(embeddings: np.ndarray, length: float = 1.0) -> np.ndarray:
-    """Return embeddings (N, D) as float32 rows of one length; a row of zeros stays as it is.
-
-    Their own lengths are added up in float64, where no square of a float32 overflows or vanishes.
-    """
-    rows = np.asarray(embeddings, np.float32)
-    lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows, dtype=np.float64))
-    factors = np.divide(length, lengths, out=np.zeros_like(lengths), where=lengths > 0)
-    return (rows * factors[:, None]).astype(np.float32)
-
-
-def check_words(labels: Sequence[str]) -> None:
-    """Refuse labels that cannot be told apart.
-
-    Raises:
-        LabelError: there are none, one is there twice, or one is empty or no text.
-    """
-    if isinstance(labels, str):
-        raise LabelError(f"expected a list of labels, got the text '{labels[:40]}'")
-    if not len(labels):
-        raise LabelError("no labels were given to choose between")
-    if not all(isinstance(label, str) and label.strip() for label in labels):
-        raise LabelError("a label is empty or no text")
-    if len(set(labels)) != len(labels):
-        raise LabelError("a label was given twice")
+    @classmethod
+    def from_arrays(cls, labels: tuple[str, ...], arrays: Mapping[str, np.ndarray]) -> ZeroShotHead:
+        """Return the head that a file holds; raises ValueError where it holds none."""
+        return cls(labels, stored(arrays, "weight"), stored_number(arrays, "logit_scale"))
 
 
 def head_of_rows(labels: Sequence[str], rows: np.ndarray, head: Head) -> ZeroShotHead:
@@ -163,11 +148,12 @@ def head_of_rows(labels: Sequence[str], rows: np.ndarray, head: Head) -> ZeroSho
         head: of the bundle.
 
     Raises:
-        LabelError: labels and rows do not fit each other or the student, or the student scores classes.
+        LabelError: labels and rows do not fit each other or the student, or the bundle's head takes no
+            other words: it scores classes, or was fitted on examples of its labels.
     """
     check_words(labels)
     if not isinstance(head, ZeroShotHead):
-        raise LabelError("this student scores the classes it was trained on, not words: it takes no others")
+        raise LabelError(head.closed)
     matrix = np.asarray(rows)
     if matrix.shape != (len(labels), head.dim):
         raise LabelError(
@@ -187,34 +173,58 @@ def read_head(bundle: Bundle) -> Head:
     """Read a bundle's head and labels.
 
     Raises:
-        BundleError: the files hold neither a matrix of unit rows with a scale nor a number of classes, or not
-            a different label for each.
+        BundleError: the files hold no head of a form that is known, or not a different label for each of
+            its classes.
     """
-    arrays, _ = read_safetensors(bundle.read(HEAD_FILE), HEAD_FILE)
-    if "classes" in arrays:
-        labels = checked_labels(bundle, int(arrays["classes"].reshape(-1)[0]))
-        return ClassifierHead(labels, tuple(range(len(labels))), len(labels))
-    missing = [name for name in ("weight", "logit_scale") if name not in arrays]
-    if missing:
-        raise BundleError(HEAD_FILE, f"has no array '{missing[0]}', it has {', '.join(arrays) or 'none'}")
-    weight, scale = arrays["weight"].astype(np.float32), arrays["logit_scale"].astype(np.float64)
-    if weight.ndim != 2 or scale.size != 1 or not np.isfinite(weight).all() or not np.isfinite(scale).all():
-        raise BundleError(HEAD_FILE, f"weight {weight.shape} and logit_scale {scale.shape} are not a head")
-    return ZeroShotHead(checked_labels(bundle, len(weight)), weight, float(scale.reshape(())))
+    return parse_head(bundle.read(HEAD_FILE), bundle.read(LABELS_FILE))
 
 
-def checked_labels(bundle: Bundle, count: int) -> tuple[str, ...]:
-    """Return the labels of a bundle, which must be as many as the head's rows and all different."""
-    labels = read_labels(bundle)
-    if len(labels) != count or len(set(labels)) != len(labels):
-        raise BundleError(LABELS_FILE, f"has {len(labels)} labels, expected {count}, all different")
-    return labels
-
-
-def read_labels(bundle: Bundle) -> tuple[str, ...]:
-    """Return the labels of a bundle, one a line."""
+def parse_head(data: bytes, labels: bytes) -> Head:
+    """Return the head of two files, `head.safetensors` and `labels.txt`; see `read_head`."""
+    arrays, metadata = read_safetensors(data, HEAD_FILE)
+    names = labels_of(labels)
     try:
-        text = bundle.read(LABELS_FILE).decode()
-    except UnicodeDecodeError as error:
-        raise BundleError(LABELS_FILE, f"is not UTF-8: {error}") from error
-    return tuple(text.removesuffix("\n").split("\n"))
+        count = _count_of(arrays, metadata)
+        if len(names) != count or len(set(names)) != count:
+            raise BundleError(LABELS_FILE, f"has {len(names)} labels, expected {count}, all different")
+        return _head_of(names, arrays, metadata, DEEPEST)
+    except ValueError as error:
+        raise BundleError(HEAD_FILE, str(error)) from error
+
+
+def _count_of(arrays: Mapping[str, np.ndarray], said: Mapping[str, str]) -> int:
+    """Return how many labels a head is for."""
+    if said.get("form"):
+        text = said.get("labels", "")
+        if not text.isascii() or not text.isdecimal() or len(text) > 9:
+            raise ValueError(f"says that it is for {text[:40]!r} labels")
+        return int(text)
+    if "columns" in arrays:
+        return arrays["columns"].size
+    if "classes" in arrays:
+        return int(checked_number("classes", stored_number(arrays, "classes")))
+    return next(iter(stored(arrays, "weight").shape), 0)
+
+
+def _head_of(
+    labels: tuple[str, ...], arrays: Mapping[str, np.ndarray], said: Mapping[str, str], deeper: int
+) -> Head:
+    """Return the head of arrays and metadata; what most bundles have no need of is imported only here."""
+    form = said.get("form", "")
+    if form == "linear":
+        from edgeproof_deploy.runtime.linear_head import LinearHead
+
+        return LinearHead.from_arrays(labels, arrays)
+    if form == "cache":
+        from edgeproof_deploy.runtime.cache_head import CacheHead
+
+        return CacheHead.from_arrays(labels, arrays, said.get("base_form", ""))
+    if form == "ensemble":
+        from edgeproof_deploy.runtime.ensemble_head import EnsembleHead
+
+        if not deeper:
+            raise ValueError(f"ensembles lie more than {DEEPEST} deep in each other")
+        return EnsembleHead.from_arrays(labels, arrays, said, lambda a, m: _head_of(labels, a, m, deeper - 1))
+    if form:
+        raise ValueError(f"is of the form {form[:40]!r}, which this runtime does not know")
+    return (ClassifierHead if "classes" in arrays else ZeroShotHead).from_arrays(labels, arrays)

@@ -122,8 +122,9 @@ class Predictor:
         """Choose between these labels from now on.
 
         With a text tower in the bundle they may be any words: those that the bundle has rows for keep them,
-        the others are put into the head's prompt templates and embedded, as in training. Without one they
-        must be among the bundle's own.
+        the others are put into the head's prompt templates and embedded, as in training. Without one, and
+        for a head that was fitted on examples of its labels, they must be among the bundle's own: another
+        classifier in its place would not be the one that the bundle was proved with.
 
         Raises:
             LabelError: a label is not known and cannot be embedded; the nearest ones are named.
@@ -139,7 +140,8 @@ class Predictor:
             rows: (K, D) of the text tower that the student was distilled for, of any length above 0.
 
         Raises:
-            LabelError: they are not as many as the rows, or the rows do not fit the student.
+            LabelError: they are not as many as the rows, the rows do not fit the student, or the bundle's
+                head takes no other words.
         """
         self.head = head_of_rows(names, rows, self._bundled)
 
@@ -224,9 +226,7 @@ class Predictor:
         if not new or not self.has_text_encoder:
             return head.only(labels)
         if not isinstance(head, ZeroShotHead):
-            raise LabelError(
-                "this student scores the classes it was trained on, not words: it takes no others"
-            )
+            raise LabelError(head.closed)
         rows = dict(zip(new, self._text_encoder().embed(new)))
         both = [rows[label] if label in rows else head.weight[own[label]] for label in labels]
         return head_of_rows(labels, np.stack(both), head)

@@ -150,13 +150,21 @@ def test_open__a_head_of_another_width(remade: Callable[..., Path], tmp_path: Pa
         Predictor.open(remade(head=tmp_path / "head"))
 
 
-@pytest.mark.parametrize("labels", ["a\nb\n", "a\nb\nc\nd\ne\na\n", ""])
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ("a\nb\n", "has 2 labels, expected 6, all different"),
+        ("a\nb\nc\nd\ne\na\n", "has 6 labels, expected 6, all different"),
+        ("a\nb\nc\n\ne\nf\n", "line 4 is empty"),
+        ("", "has no labels"),
+    ],
+)
 def test_open__labels_that_do_not_fit(
-    remade: Callable[..., Path], parts: BundleParts, tmp_path: Path, labels: str
+    remade: Callable[..., Path], parts: BundleParts, tmp_path: Path, labels: str, words: str
 ) -> None:
     folder = Path(shutil.copytree(parts.head, tmp_path / "head"))
     (folder / "labels.txt").write_text(labels)
-    with pytest.raises(BundleError, match=r"labels\.txt: has \d labels, expected 6, all different"):
+    with pytest.raises(BundleError, match=rf"labels\.txt: {words}"):
         Predictor.open(remade(head=folder))
 
 
@@ -164,13 +172,13 @@ def test_open__labels_that_do_not_fit(
     ("name", "content", "words"),
     [
         ("preprocess.json", b'{"image_size": 32}', "missing keys"),
-        ("preprocess.json", b"[1, 2]", "unknown keys"),
-        ("preprocess.json", b"7", "not iterable"),
+        ("preprocess.json", b"[1, 2]", "expected a table, got list"),
+        ("preprocess.json", b"7", "expected a table, got int"),
         ("preprocess.json", b"{", "is not JSON"),
         ("labels.txt", b"\xff\n" * 6, "is not UTF-8"),
         ("head.safetensors", b"", "is cut"),
         ("head.safetensors", save({"weight": np.ones((6, 16), np.float32)}), "has no array 'logit_scale'"),
-        ("head.safetensors", save({"weight": np.ones(6), "logit_scale": np.ones(1)}), "are not a head"),
+        ("head.safetensors", save({"weight": np.ones(6), "logit_scale": np.ones(1)}), "has the shape"),
         ("model.onnx", b"no model", "cannot be loaded by ONNX Runtime"),
     ],
 )
