@@ -132,7 +132,7 @@ def fit(
         folder=folder,
         device=context.device,
         evaluate=evaluate,
-        select=config.select or ("top1" if data.source.class_names else "cosine_mean"),
+        select=config.select or ("top1" if stage == "baseline" or counts_top1(data) else "cosine_mean"),
         report=lambda row: context.run.append_metrics({"stage": stage, **row}),
         rewind=lambda step: context.run.rewind_metrics(stage, step),
         label=stage,
@@ -147,6 +147,11 @@ def fit(
         {"best_epoch": result.best_epoch, "best": best, "last": result.last, "weights": result.weights},
         f"best epoch {result.best_epoch} of {config.epochs}: {shown} on val",
     )
+
+
+def counts_top1(data: RunData) -> bool:
+    """Whether accuracy on val can be counted while the student trains."""
+    return bool(data.source.class_names) and data.scored_by_words
 
 
 def reuse_teacher_head(data: RunData, task: DistillTask) -> None:
@@ -246,7 +251,7 @@ def evaluation(data: RunData, split: SplitName, task: DistillTask | None = None)
     """
     del task
     images = data.split(split)
-    labels, words = data.word_labels(images), data.words()
+    labels, words = scored_labels(data, images), data.words()
     teacher = data.teacher_rows(split, images) if data.has_teacher else None
 
     def evaluate(student: Student) -> dict[str, float]:
@@ -256,12 +261,19 @@ def evaluation(data: RunData, split: SplitName, task: DistillTask | None = None)
     return evaluate
 
 
+def scored_labels(data: RunData, images: ImageSet) -> np.ndarray:
+    """Return the row of each image's class in the head's words; -1 where no words can score it yet."""
+    if not data.scored_by_words:
+        return np.full(len(images), -1, np.int64)
+    return data.word_labels(images)
+
+
 def teacher_metrics(data: RunData, split: SplitName) -> dict[str, float]:
     """Return the teacher's own accuracies on a split; none where there is no teacher."""
     if not data.has_teacher:
         return {}
     images = data.split(split)
-    labels, words = data.word_labels(images), data.words()
+    labels, words = scored_labels(data, images), data.words()
     rows = data.teacher_rows(split, images)
     return zero_shot_metrics(rows, labels, words.matrix, words.names, data.source.unseen)
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor, from_numpy
 
-from edgeproof_configs.errors import DataError
+from edgeproof_configs.errors import DataError, UsageError
 from edgeproof_configs.files import digest_of, write_text
 from edgeproof_configs.registry import build, component_class
 from edgeproof_configs.schema import LossConfig, Recipe
@@ -50,6 +50,11 @@ class RunData:
         """Whether student and teacher meet in the space of class scores."""
         head: Any = component_class("head", self.recipe.head.kind)
         return head.class_scores
+
+    @property
+    def scored_by_words(self) -> bool:
+        """Whether embeddings can be scored before a head is fitted: by words, or as class scores."""
+        return self.class_scores or self.words().matrix is not None
 
     @property
     def has_teacher(self) -> bool:
@@ -171,9 +176,19 @@ class RunData:
         return TextBank.load(self.context.run.stage("embed") / bank_name(spec))
 
     def text_rows(self, spec: TextSpec | None = None) -> Tensor:
-        """Return the unit rows (K, D) of a loss's own words, or of the head's."""
+        """Return the unit rows (K, D) of a loss's own words, or of the head's.
+
+        Raises:
+            UsageError: there are none.
+        """
         matrix = self.words(spec).matrix
-        assert matrix is not None
+        if matrix is None:
+            raise UsageError(
+                "the labels of the head have no text embeddings, and a loss asks for them",
+                where="losses",
+                fix="give the loss words of its own (labels, text_embeddings), the head text_embeddings, or"
+                " remove the loss",
+            )
         return from_numpy(matrix)
 
     def word_of_class(self) -> np.ndarray:

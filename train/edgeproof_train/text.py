@@ -58,7 +58,8 @@ class TextBank:
 
     Attributes:
         names: K labels, all different.
-        matrix: (K, D) float32, unit rows; None in the space of class scores, where each label is an axis.
+        matrix: (K, D) float32, unit rows; None where the labels have none: in the space of class scores each
+            is an axis, and a head that is fitted on images alone needs no words.
         prompts: the texts behind each row; empty where the rows come from a file.
         source: what the rows depend on (teacher or file, templates, labels), with digests.
     """
@@ -74,10 +75,14 @@ class TextBank:
         return np.array([row.get(clean_name(name), -1) for name in names], dtype=np.int64)
 
     def save(self, path: Path) -> None:
-        """Write `<path>.safetensors` and `<path>.json`."""
-        assert self.matrix is not None
-        write_bytes(path.with_name(f"{path.name}.safetensors"), save({"text": self.matrix}))
+        """Write `<path>.safetensors`, where there are embeddings, and `<path>.json`."""
+        tensors = path.with_name(f"{path.name}.safetensors")
+        if self.matrix is None:
+            tensors.unlink(missing_ok=True)
+        else:
+            write_bytes(tensors, save({"text": self.matrix}))
         described = {"names": self.names, "prompts": self.prompts, "source": self.source}
+        described |= {"rows": 0} if self.matrix is None else {}
         write_json(path.with_name(f"{path.name}.json"), described)
 
     @classmethod
@@ -88,12 +93,14 @@ class TextBank:
             EdgeproofError: a file is missing, cut, or not of the other.
         """
         tensors, described = path.with_name(f"{path.name}.safetensors"), path.with_name(f"{path.name}.json")
-        for file in (tensors, described):
+        plain = read_json(described) if described.exists() else {}
+        for file in (described, *(() if plain.get("rows") == 0 else (tensors,))):
             if not file.exists():
                 raise EdgeproofError(
                     "text embeddings are missing", where=file, fix="run the stage `embed` again"
                 )
-        plain = read_json(described)
+        if plain.get("rows") == 0:
+            return cls(tuple(plain["names"]), None, (), plain["source"])
         try:
             matrix = load_file(tensors)["text"]
         except SafetensorError as error:

@@ -11,7 +11,7 @@ from edgeproof_data.sets import DataSource
 from edgeproof_deploy.runtime.head import Head
 from edgeproof_train.heads.evidence import Evidence, Part
 from edgeproof_train.teacher import Teacher
-from edgeproof_train.text import TextBank, TextSpec, make_text_bank
+from edgeproof_train.text import TextBank, TextSpec, label_names, make_text_bank
 
 
 class WordsConfig(HeadConfig):
@@ -40,6 +40,7 @@ class FittedConfig(WordsConfig):
     Attributes:
         use_text: whether text embeddings help; without them the head knows images only.
         shots: training images of each class; all of them if not given.
+        val_shots: validation images of each class on which settings are chosen; all of them if not given.
         seed: of the draw of the shots.
         views: augmented views of each shot; 1 is the plain image.
         fit_on: whose features it is fitted on; the teacher's serve the student, which lives in its space.
@@ -47,6 +48,7 @@ class FittedConfig(WordsConfig):
 
     use_text: bool = True
     shots: PositiveInt | None = None
+    val_shots: PositiveInt | None = None
     seed: int = 0
     views: PositiveInt = 1
     fit_on: Literal["student", "teacher"] = "student"
@@ -82,9 +84,16 @@ class FittedKind(ABC):
     transductive: ClassVar[bool] = False
     class_scores: ClassVar[bool] = False
 
-    @staticmethod
-    def make_bank(config: Any, teacher: Teacher, source: DataSource) -> TextBank:
-        """Return the text embeddings of the labels."""
+    @classmethod
+    def make_bank(cls, config: Any, teacher: Teacher, source: DataSource) -> TextBank:
+        """Return the labels with their text embeddings; without those where no words help and none can be had.
+
+        Raises:
+            UsageError: words are wanted, and there is neither a text tower nor a file.
+        """
+        helps = config.use_text and "text" in cls.needs | cls.uses
+        if not helps and config.text_embeddings is None and not teacher.lead.has_text:
+            return TextBank(label_names(config.text_spec(), source), None)
         return make_text_bank(config.text_spec(), teacher, source)
 
     @staticmethod
