@@ -36,7 +36,7 @@ __all__ = [
 
 HEAD_FILE = "head.safetensors"
 DEEPEST = 3
-"""Ensembles of ensembles that are read; a file that says more was not written by us."""
+"""Ensembles and cascades of heads of heads that are read; a file that says more was not written by us."""
 
 
 @dataclass(frozen=True)
@@ -225,6 +225,14 @@ def _head_of(
         if not deeper:
             raise ValueError(f"ensembles lie more than {DEEPEST} deep in each other")
         return EnsembleHead.from_arrays(labels, arrays, said, lambda a, m: _head_of(labels, a, m, deeper - 1))
+    if form == "cascade":
+        from edgeproof_deploy.runtime.cascade_head import CascadeHead
+
+        if not deeper:
+            raise ValueError(f"a cascade lies more than {DEEPEST} deep in other heads")
+        return CascadeHead.from_arrays(
+            labels, arrays, said, lambda names, a, m: _head_of(names, a, m, deeper - 1)
+        )
     if form:
         raise ValueError(f"is of the form {form[:40]!r}, which this runtime does not know")
     return (ClassifierHead if "classes" in arrays else ZeroShotHead).from_arrays(labels, arrays)
