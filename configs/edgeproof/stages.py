@@ -15,6 +15,10 @@ from edgeproof_configs.schema import Plain
 from edgeproof_configs.stage import StageContext, StageOutcome
 
 TRAINED_IN_PLACE = ("contrastive",)
+NOT_OF_WORDS = ("classifier", "teacher_head")
+"""Kinds of heads that say themselves what the student is trained to; under the others only words count."""
+BEFORE_HEAD = ("embed", "baseline", "train", "sparsify", "quantize", "export")
+"""Stages that read of a head its words alone."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,12 @@ CHAIN = (
         parallel=True,
         applies=lambda plain: bool(plain["compress"] and plain["compress"]["quantization"]),
     ),
-    Stage("head", "edgeproof_train.stages:head_stage", ("head",), ("embed", "train")),
+    Stage(
+        "head",
+        "edgeproof_train.head_stage:head_stage",
+        ("data", "teacher", "head"),
+        ("teacher", "embed", "train"),
+    ),
     Stage(
         "export",
         "edgeproof_deploy.stages:export_stage",
@@ -128,10 +137,25 @@ def first_stage_touched(before: Plain, now: Plain) -> str:
     that, and keeps the rest.
     """
     for stage in CHAIN:
+        old, new = settings_of(stage, before), settings_of(stage, now)
         keys = [key for key in stage.keys if (stage.name, key) != ("embed", "compress.losses")]
-        if any(digest_of(value_at(before, key)) != digest_of(value_at(now, key)) for key in keys):
+        if any(digest_of(old[key]) != digest_of(new[key]) for key in keys):
             return stage.name
     return ORDER[0]
+
+
+def settings_of(stage: Stage, plain: Plain) -> dict[str, Any]:
+    """Return the parts of a recipe that a stage reads, by key.
+
+    A student is trained and exported for the words of a head, whatever is fitted later: to the stages before
+    it a fitted head is the zero-shot head of the same words, so that another one can follow the same training.
+    """
+    settings = {key: value_at(plain, key) for key in stage.keys}
+    head = settings.get("head")
+    if stage.name in BEFORE_HEAD and head and head["kind"] not in ("zero_shot", *NOT_OF_WORDS):
+        words = {key: head.get(key) for key in ("labels", "templates", "text_embeddings", "logit_scale")}
+        settings["head"] = {"kind": "zero_shot", **words}
+    return settings
 
 
 def value_at(plain: Any, key: str) -> Any:
@@ -148,7 +172,7 @@ def inputs_digest(stage: Stage, plain: Plain, run: RunDir, files: FileTable, dat
     part names, the images and labels where the stage reads `data`, and the outputs of the stages before it;
     what an earlier recipe left of a stage that this one does not have does not count.
     """
-    settings = {key: value_at(plain, key) for key in stage.keys}
+    settings = settings_of(stage, plain)
     root = plain["data"].get("root")
     named = named_files({k: v for k, v in settings.items() if k != "data"}, Path(root) if root else None)
     present = {one.name for one in chain_of(plain)}

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from edgeproof_configs.errors import EdgeproofError, UsageError
 from edgeproof_configs.registry import component_class
 from edgeproof_configs.schema import HeadConfig
-from edgeproof_deploy.runtime.bundle import Bundle, FolderFiles
 from edgeproof_deploy.runtime.errors import BundleError
-from edgeproof_deploy.runtime.head import HEAD_FILE, Head, read_head
+from edgeproof_deploy.runtime.head import HEAD_FILE, LABELS_FILE, Head, parse_head
 from edgeproof_train.heads.fitted import FittedKind
 from edgeproof_train.run_data import RunData
 
@@ -76,9 +75,8 @@ def load_head(folder: Path) -> Head:
         EdgeproofError: a file is missing or damaged.
     """
     try:
-        # No manifest lists the files of a run: they are read as those of a bundle in a folder.
-        return read_head(cast("Bundle", FolderFiles(folder)))
-    except BundleError as error:
+        return parse_head((folder / HEAD_FILE).read_bytes(), (folder / LABELS_FILE).read_bytes())
+    except (BundleError, OSError) as error:
         raise EdgeproofError(
             f"the head cannot be read: {error}", where=folder, fix="run `head` again"
         ) from error

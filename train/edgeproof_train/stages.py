@@ -1,4 +1,4 @@
-"""The training side of the chain: teacher, embed, baseline, train, head. One function a stage."""
+"""The training side of the chain: teacher, embed, baseline, train. One function a stage."""
 
 from __future__ import annotations
 
@@ -180,13 +180,3 @@ def train_stage(context: StageContext) -> StageOutcome:
     """Distil the teacher into the student."""
     found = distil(RunData(context))
     return StageOutcome(found.files, found.metrics, found.summary)
-
-
-def head_stage(context: StageContext) -> StageOutcome:
-    """Make the classifier from the text embeddings of the labels."""
-    folder = context.folder("head")
-    component: Any = component_class("head", context.recipe.head.kind)
-    bank = RunData(context).words()
-    scale = context.metrics("embed")["logit_scale"]
-    files = component.from_bank(context.recipe.head, bank, scale).save(folder)
-    return StageOutcome(files, {"labels": len(bank.names)}, f"{len(bank.names)} labels")

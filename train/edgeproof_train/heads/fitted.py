@@ -86,7 +86,7 @@ class FittedKind(ABC):
 
     @classmethod
     def make_bank(cls, config: Any, teacher: Teacher, source: DataSource) -> TextBank:
-        """Return the labels with their text embeddings; without those where no words help and none can be had.
+        """Return the labels with text embeddings; without those where none help and none can be had.
 
         Raises:
             UsageError: words are wanted, and there is neither a text tower nor a file.

@@ -1,0 +1,133 @@
+"""What the stage `head` fits a head on: shots of the training images, words, images of val and test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from edgeproof_configs.errors import DataError
+from edgeproof_data.sets import ImageSet, SplitName
+from edgeproof_data.shots import ClassMix, draw_shots
+from edgeproof_train.head_features import Features, Side
+from edgeproof_train.heads.evidence import Evidence, evidence_of
+from edgeproof_train.heads.fitted import FittedConfig, FittedKind
+from edgeproof_train.run_data import RunData
+
+Plain = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The evidence of a run, and what a reader of the result should know of it.
+
+    Attributes:
+        evidence: what a head is fitted on.
+        told: plain data: how many shots, of which draw, how many images of val, what was left out.
+    """
+
+    evidence: Evidence
+    told: Plain = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Some labelled images of a split.
+
+    Attributes:
+        split: which.
+        images: those that were drawn.
+        labels: (N,) their rows in the head's words.
+        told: plain data about the draw.
+    """
+
+    split: SplitName
+    images: ImageSet
+    labels: np.ndarray
+    told: Plain
+
+
+def gather(data: RunData, config: FittedConfig, kind: type[FittedKind], side: Side) -> Gathered:
+    """Return what a kind of head may look at in a run.
+
+    Args:
+        data: of the run.
+        config: of the head: how many shots and views, of which draw, and whether words help.
+        kind: of the head; what it neither needs nor uses is not computed.
+        side: whose embeddings.
+
+    Raises:
+        DataError: the words have no embeddings though the kind needs them, or embeddings cannot be used.
+        UsageError: views are asked for that the teacher cannot give.
+    """
+    parts, words, features = kind.needs | kind.uses, data.words(), Features(data, side)
+    given: Plain = {}
+    told: Plain = {"on": side}
+    if wants_shots(config, kind):
+        shots = draw(data, "train", config.shots, config.seed)
+        # Beside a head that learns from views the teacher's own does, too, if the teacher can look at them.
+        same = config.views == 1 or side == config.fit_on or data.teacher.lead.live
+        views = config.views if same else 1
+        told["shots"] = shots.told | {"views": views}
+        if len(shots.labels):
+            given["features"] = features.views("train", shots.images, views)
+            given["labels"], given["views"] = np.repeat(shots.labels, views), views
+    if "val" in parts:
+        val = draw(data, "val", config.val_shots, config.seed)
+        told["val"] = val.told
+        if len(val.labels):
+            given["val_features"] = features.plain("val", val.images)
+            given["val_labels"] = val.labels
+    if "unlabelled" in parts:
+        images = data.split("test")
+        given["unlabelled"] = features.plain("test", images)
+        mix = ClassMix.of(data.word_labels(images), len(words.names))
+        told["unlabelled"] = {"split": "test", **mix.to_dict(), "images": len(images)}
+    if config.use_text and "text" in parts:
+        if words.matrix is None and "text" in kind.needs:
+            raise DataError(
+                f"head {config.kind} needs text embeddings, and the teacher gave none",
+                where="head",
+                fix="give head.text_embeddings: FILE.npy with head.labels: FILE.txt, or choose another head",
+            )
+        given["text"] = words.matrix
+    told["text"] = given.get("text") is not None
+    scale = config.logit_scale or data.context.metrics("embed")["logit_scale"]
+    return Gathered(evidence_of(words.names, logit_scale=scale, **given), told)
+
+
+def wants_shots(config: FittedConfig, kind: type[FittedKind]) -> bool:
+    """Whether shots are drawn: where a kind needs them, or where it can use them and a number is given."""
+    return "shots" in kind.needs or ("shots" in kind.uses and config.shots is not None)
+
+
+def draw(data: RunData, split: SplitName, count: int | None, seed: int) -> Labelled:
+    """Draw some labelled images of each class from a split, none of whose files is a test image, too.
+
+    Args:
+        data: of the run.
+        split: `train` or `val`.
+        count: images of each class; None takes all. A class that has fewer gives what it has.
+        seed: of the draw.
+    """
+    images, twice = without_test(data, data.split(split))
+    words = data.words().names
+    labels = data.word_labels(images)
+    at = draw_shots(images.paths, labels, count, seed)
+    mix = ClassMix.of(labels[at], len(words))
+    told: Plain = {"split": split, "per_class": count, "seed": seed, **mix.to_dict()}
+    short = {words[row]: int(n) for row, n in enumerate(mix.counts) if count is not None and n < count}
+    if short:
+        told["classes_with_fewer"] = short
+    if twice:
+        told["left_out_as_test_images"] = twice
+    return Labelled(split, images.subset(at), labels[at], told)
+
+
+def without_test(data: RunData, images: ImageSet) -> tuple[ImageSet, list[str]]:
+    """Return the images whose files are, byte by byte, none of test, and the paths of the others."""
+    files, test = data.context.files, data.split("test")
+    known = {files.sha256(test.file(i)) for i in range(len(test))}
+    same = np.array([files.sha256(images.file(i)) in known for i in range(len(images))], bool)
+    return images.subset(np.flatnonzero(~same)), [images.paths[i] for i in np.flatnonzero(same)]
