@@ -110,12 +110,14 @@ class Preprocess:
         }
 
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Preprocess:
+    def from_dict(cls, plain: Any) -> Preprocess:
         """Read plain data.
 
         Raises:
-            ValueError: a key is missing or unknown, or a value has the wrong type or range.
+            ValueError: it is no table, a key is missing or unknown, or a value has the wrong type or range.
         """
+        if not isinstance(plain, Mapping):
+            raise ValueError(f"preprocessing: expected a table, got {type(plain).__name__}")
         known = {field.name for field in fields(cls)}
         if set(plain) != known:
             missing, unknown = sorted(known - set(plain)), sorted(set(plain) - known)
