@@ -18,6 +18,7 @@ from edgeproof_benchmarks.latency import interleave, ratio
 from edgeproof_benchmarks.record import keep, parser, timing_of
 from edgeproof_compress.calibration import calibrate, calibration_images
 from edgeproof_compress.integers import IntegerStudent
+from edgeproof_compress.placement import Target
 from edgeproof_compress.processor import saturates_here
 from edgeproof_compress.quantize import choose_layers
 from edgeproof_compress.quantized_student import QuantizationSpec
@@ -130,18 +131,20 @@ def settled(student: Student, images: ImageSet) -> Student:
     return student.eval()
 
 
-def write_forms(student: Student, train: ImageSet, count: int, place: Path) -> dict[str, Path]:
-    """Write the fp32 and the INT8 file for ONNX Runtime and return them by precision."""
-    config = QuantizationConfig(method="ptq", images=count, calibration="percentile")
+def write_forms(
+    student: Student, train: ImageSet, count: int, place: Path, target: Target = "onnxruntime"
+) -> dict[str, Path]:
+    """Write the fp32 file and the INT8 file for a target, and return them by precision."""
+    config = QuantizationConfig(method="ptq", images=count, calibration="percentile", target=target)
     layers, _ = choose_layers(student, config)
     images = calibration_images(train, count, 0)
-    spec = QuantizationSpec(layers, reduce_range=saturates_here())
+    spec = QuantizationSpec(layers, reduce_range=target == "onnxruntime" and saturates_here())
     made = calibrate(student, spec, images, config, "cpu")
     files = {"fp32": place / "fp32.onnx", "int8": place / "int8.onnx"}
     export_onnx(student, files["fp32"])
     seen = next(iter(eval_batches(images, student.preprocess, batch_size=CHECKED)))["image"].numpy()
-    integers = IntegerStudent(made.student, "onnxruntime")
-    export_onnx(integers, files["int8"], images=seen, target="onnxruntime")
+    integers = IntegerStudent(made.student, target)
+    export_onnx(integers, files["int8"], images=seen, target=target)
     return files
 
 
