@@ -19,25 +19,27 @@ class EnsembleHead(Head):
     """`logits = log(sum_m w_m p_m)` of the members' probabilities, or `sum_m w_m z_m` of standardised logits.
 
     `z` of an image is what is left of its logits when their mean over the labels is taken away and they are
-    divided by their standard deviation; logits that are all equal give zeros.
+    divided by their standard deviation; logits that are all equal give zeros. A bias is added to either.
 
     Attributes:
         labels: K names, all different, and those of every member.
         members: M heads on the same embeddings.
         weights: (M,) float64, none below 0 and not all 0; they need not add up to 1.
         of: what is added up.
+        bias: (K,) float32 on the logits, or None for zeros.
 
     Raises:
         ValueError: there is no member, they do not fit each other, or the weights do not fit them.
     """
 
     form: ClassVar[str] = "ensemble"
-    formula: ClassVar[str] = "log(sum of weights * softmax(logits of a member)), or sum of weights * z"
+    formula: ClassVar[str] = "log(sum of weights * softmax(logits of a member)) or sum of weights * z; + bias"
 
     labels: tuple[str, ...]
     members: tuple[Head, ...]
     weights: np.ndarray
     of: Literal["probabilities", "z_scores"]
+    bias: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         checked("weights", self.weights, len(self.members))
@@ -48,6 +50,8 @@ class EnsembleHead(Head):
             raise ValueError("a member is for other labels or embeddings than the ensemble")
         if self.of not in ("probabilities", "z_scores"):
             raise ValueError(f"an ensemble of {self.of!r}, expected of probabilities or z_scores")
+        if self.bias is not None:
+            object.__setattr__(self, "bias", checked("bias", self.bias, len(self.labels)))
 
     @property
     def dim(self) -> int:
@@ -56,6 +60,10 @@ class EnsembleHead(Head):
 
     def logits(self, embeddings: np.ndarray) -> np.ndarray:
         """Return (N, K) logits of raw embeddings (N, D), float32."""
+        logits = self._summed(embeddings)
+        return logits if self.bias is None else logits + self.bias
+
+    def _summed(self, embeddings: np.ndarray) -> np.ndarray:
         asked = [
             (head.logits(embeddings), weight) for head, weight in zip(self.members, self.weights) if weight
         ]
@@ -71,16 +79,19 @@ class EnsembleHead(Head):
         Every member chooses between them alone, and its probabilities or z-scores are taken over them.
         """
         labels = tuple(self.labels[row] for row in rows)
-        return EnsembleHead(labels, tuple(head.take(rows) for head in self.members), self.weights, self.of)
+        members = tuple(head.take(rows) for head in self.members)
+        bias = None if self.bias is None else self.bias[rows]
+        return EnsembleHead(labels, members, self.weights, self.of, bias)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return `weights` (M,), and the arrays of each member after `0.`, `1.` and so on."""
+        """Return `weights` (M,), arrays of each member after `0.`, `1.` and so on, and `bias` (K,) if any."""
         below = {
             f"{number}.{name}": array
             for number, head in enumerate(self.members)
             for name, array in head.arrays().items()
         }
-        return {"weights": self.weights, **below}
+        own = {} if self.bias is None else {"bias": self.bias}
+        return {"weights": self.weights, **own, **below}
 
     def described(self) -> dict[str, str]:
         """Return the metadata beside the arrays, and those of each member after its number."""
@@ -115,10 +126,12 @@ class EnsembleHead(Head):
             raise ValueError(f"weights of shape {weights.shape}, expected of {MOST_MEMBERS} members at most")
         starts = [f"{number}." for number in range(len(weights))]
         refuse_others(
-            {name: array for name, array in arrays.items() if not name.startswith(tuple(starts))}, "weights"
+            {name: array for name, array in arrays.items() if not name.startswith(tuple(starts))},
+            *("weights", "bias"),
         )
         members = tuple(read(_below(arrays, start), _below(said, start)) for start in starts)
-        return cls(labels, members, weights, cast("Literal['probabilities', 'z_scores']", said.get("of")))
+        of = cast("Literal['probabilities', 'z_scores']", said.get("of"))
+        return cls(labels, members, weights, of, arrays.get("bias"))
 
 
 def _below(table: Mapping[str, Value], start: str) -> dict[str, Value]:

@@ -83,8 +83,13 @@ def config_of(kind: str | HeadConfig, **settings: Any) -> HeadConfig:
     else:
         component: Any = component_class("head", kind)
         config = component.Config(**settings)
-    fields = type(config).model_fields
-    moved = [key for key in RECIPE_KEYS if key in fields and getattr(config, key) != fields[key].default]
+    moved = moved_keys(config)
     if moved:
         raise ValueError(f"{moved[0]} says where a recipe finds its arrays, and has no effect on arrays")
     return config
+
+
+def moved_keys(config: HeadConfig) -> list[str]:
+    """Return which settings that say where a recipe finds its arrays are not as they are by default."""
+    fields = type(config).model_fields
+    return [key for key in RECIPE_KEYS if key in fields and getattr(config, key) != fields[key].default]
