@@ -10,7 +10,9 @@ from edgeproof_benchmarks.verdict import SHIP, Verdict, judge
 from edgeproof_configs.files import read_json
 from edgeproof_configs.run import STAGES
 from edgeproof_configs.stage import StageContext
+from edgeproof_train.head_stage import head_line
 from edgeproof_train.run_data import RunData
+from edgeproof_train.run_head import is_fitted
 
 LATENCY_GATE = "latency_p90_ms"
 FLIPS = 12
@@ -45,7 +47,8 @@ def make_result(context: StageContext) -> dict[str, Any]:
         "data": {"counts": embedded["images"], "corrupt": RunData(context).corrupt()},
         "notes": [*notes(context, rows), *compression_notes(compression)],
     }
-    return made | ({} if compression is None else {"compression": compression})
+    fitted = {"head": context.metrics("head")} if is_fitted(context.recipe.head) else {}
+    return made | fitted | ({} if compression is None else {"compression": compression})
 
 
 def shipped(verdict: Verdict) -> dict[str, str] | None:
@@ -92,6 +95,9 @@ def stage_seconds(context: StageContext) -> list[dict[str, Any]]:
 def notes(context: StageContext, rows: list[dict[str, Any]]) -> list[str]:
     """Return what was skipped or assumed, and why."""
     said = list(dict.fromkeys(f"{row['engine']}: {row['reason']}" for row in rows if row.get("reason")))
+    if is_fitted(context.recipe.head):
+        fitted = context.metrics("head")
+        said += [f"head: {head_line(fitted)}", *(f"head: {note}" for note in fitted["notes"])]
     if context.recipe.teacher.view == "assume_invariant":
         said.append(
             "view: assume_invariant - one stored teacher embedding a photo serves its flips and mild crops"

@@ -24,7 +24,6 @@ from edgeproof_benchmarks.result import make_result
 from edgeproof_benchmarks.streams import sweep
 from edgeproof_benchmarks.traces import TRACES_FILE, write_traces
 from edgeproof_configs.files import write_json, write_text
-from edgeproof_configs.registry import component_class
 from edgeproof_configs.run import environment
 from edgeproof_configs.schema import BenchConfig
 from edgeproof_configs.stage import StageContext, StageOutcome
@@ -34,6 +33,7 @@ from edgeproof_deploy.forms import forms_of
 from edgeproof_deploy.runtime.preprocess import Preprocess, open_image
 from edgeproof_deploy.stages import built_file, size_of
 from edgeproof_train.run_data import RunData
+from edgeproof_train.run_head import head_of_run
 from edgeproof_train.teacher import Teacher
 
 Classify = Callable[[np.ndarray], np.ndarray]
@@ -49,8 +49,7 @@ def bench_stage(context: StageContext) -> StageOutcome:
     recipe, folder = context.recipe, context.folder("bench")
     data = RunData(context)
     images = data.split("test")
-    head: Any = component_class("head", recipe.head.kind)
-    classify = head.load(context.run.stage("head")).logits
+    classify = head_of_run(data).logits
     files = files_of(context)
     figures: dict[str, dict[str, Any]] = {
         name: {"size_bytes": size_of(file)} for name, (_, file) in files.items()

@@ -147,8 +147,8 @@ def first_stage_touched(before: Plain, now: Plain) -> str:
 def settings_of(stage: Stage, plain: Plain) -> dict[str, Any]:
     """Return the parts of a recipe that a stage reads, by key.
 
-    A student is trained and exported for the words of a head, whatever is fitted later: to the stages before
-    it a fitted head is the zero-shot head of the same words, so that another one can follow the same training.
+    A student is trained and exported for the words of a head, whatever is fitted later. To the stages before
+    it a fitted head is the zero-shot one of the same words, so that another can follow the same training.
     """
     settings = {key: value_at(plain, key) for key in stage.keys}
     head = settings.get("head")

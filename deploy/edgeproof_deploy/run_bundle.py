@@ -14,6 +14,7 @@ from edgeproof_deploy.forms import StudentForm, forms_of
 from edgeproof_deploy.runtime.predictor import MODEL_FILE
 from edgeproof_deploy.runtime.preprocess import Preprocess
 from edgeproof_deploy.runtime.self_test import FOLDER as SELF_TEST_FOLDER
+from edgeproof_train.run_head import is_fitted
 from edgeproof_train.student import CARD_FILE
 
 
@@ -64,6 +65,7 @@ def facts_of(context: StageContext, card: dict[str, Any]) -> dict[str, Any]:
         "recipe_sha256": digest_of(recipe),
         "teacher": without_folders(seen.get("teacher", {})),
         "student": card,
+        **({"head": without_folders(context.metrics("head"))} if is_fitted(context.recipe.head) else {}),
         "data": {
             "images": seen.get("images", {}),
             "corrupt": seen.get("corrupt", 0),

@@ -49,6 +49,8 @@ class Answers:
     @cached_property
     def predicted(self) -> np.ndarray:
         """Row of the best word for each image, int64 (N,)."""
+        if self.subject.fitted:
+            return self.logits.argmax(axis=1)
         return nearest(self.subject.words.matrix, self.rows)
 
     @cached_property
@@ -98,7 +100,7 @@ def of_teacher(subject: Subject, split: SplitName, images: ImageSet) -> Answers 
     if subject.teacher is None:
         return None
     rows = subject.teacher(split, images)
-    return Answers(subject, images, rows, None if subject.class_scores else rows)
+    return Answers(subject.of_teacher(), images, rows, None if subject.class_scores else rows)
 
 
 def of_ten_crops(subject: Subject, images: ImageSet) -> tuple[str, Answers]:

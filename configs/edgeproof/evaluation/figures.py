@@ -16,7 +16,7 @@ from edgeproof_data.tables import read_label_table
 from edgeproof_deploy.paired import difference_interval, mcnemar_p
 from edgeproof_train.calibration import calibration_metrics, fit_temperature, probabilities
 from edgeproof_train.knn import NEIGHBOURS, knn_metrics
-from edgeproof_train.metrics import zero_shot_metrics
+from edgeproof_train.metrics import head_metrics, zero_shot_metrics
 from edgeproof_train.verification import Verification, verification_rates
 
 Figures = dict[str, float]
@@ -29,14 +29,12 @@ def accuracy(answers: Answers, teacher_rows: np.ndarray | None) -> Figures:
     F1 and AUC are means over classes, the AUC of each class against all others.
     """
     subject, at = answers.subject, answers.labelled
-    found = zero_shot_metrics(
-        answers.rows,
-        answers.true,
-        subject.words.matrix,
-        subject.words.names,
-        subject.source.unseen,
-        teacher_rows,
-    )
+    names, unseen = subject.words.names, subject.source.unseen
+    if subject.fitted:
+        found = head_metrics(subject.head.logits, answers.rows, answers.true, names, unseen, teacher_rows)
+    else:
+        matrix = subject.words.matrix
+        found = zero_shot_metrics(answers.rows, answers.true, matrix, names, unseen, teacher_rows)
     true, predicted = answers.true[at], answers.predicted[at]
     present = np.unique(true)
     if len(present) < 2:

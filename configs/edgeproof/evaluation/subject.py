@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from edgeproof_configs.stage import StageContext
 from edgeproof_data.check import usable
 from edgeproof_data.sets import DataSource, ImageSet, SplitName
 from edgeproof_train.run_data import RunData
+from edgeproof_train.run_head import head_of_run, heads_of_run, is_fitted
 from edgeproof_train.student import CARD_FILE, Student
 from edgeproof_train.teacher import Teacher, TeacherPlaces
 from edgeproof_train.text import TextBank
@@ -36,6 +37,8 @@ class Subject:
     Attributes:
         student: what is scored.
         head: turns its embeddings into class scores.
+        teacher_head: does so for the teacher, where a fitted one of its own does.
+        fitted: whether the head was fitted, and decides in place of the nearest words.
         words: the labels that it chooses among.
         source: the data.
         device: where torch works.
@@ -52,11 +55,17 @@ class Subject:
     images: Images
     teacher: TeacherRows | None = None
     processes: Processes = ALONE
+    teacher_head: Any = None
+    fitted: bool = False
 
     @property
     def class_scores(self) -> bool:
         """Whether the student's embedding is its class scores."""
-        return self.words.matrix is None
+        return self.words.matrix is None and not self.fitted
+
+    def of_teacher(self) -> Subject:
+        """Return the same with the head that decides for the teacher."""
+        return self if self.teacher_head is None else replace(self, head=self.teacher_head)
 
     @cached_property
     def word_of_class(self) -> np.ndarray:
@@ -73,7 +82,7 @@ def of_run(run: RunDir, device: str, processes: Processes) -> Subject:
         processes: those that run the student together.
 
     Raises:
-        UsageError: it has not been trained.
+        UsageError: it has not been trained, or its head not been fitted.
     """
     if run.record("train") is None:
         raise UsageError(
@@ -83,17 +92,17 @@ def of_run(run: RunDir, device: str, processes: Processes) -> Subject:
     files = FileTable(run.path / "files.tsv")
     context = StageContext(recipe, run, device, strict=False, files=files)
     data = RunData(context)
-    kind: Any = component_class("head", recipe.head.kind)
-    words = data.words()
     return Subject(
         student=Student.load(run.stage("train")),
-        head=kind.from_bank(recipe.head, words, context.metrics("embed")["logit_scale"]),
-        words=words,
+        head=head_of_run(data),
+        words=data.words(),
         source=data.source,
         device=device,
         images=data.split,
         teacher=data.teacher_rows if data.has_teacher else None,
         processes=processes,
+        teacher_head=heads_of_run(data).teacher,
+        fitted=is_fitted(recipe.head),
     )
 
 
@@ -111,8 +120,15 @@ def of_weights(
 
     Raises:
         EdgeproofError: the folder holds no student, or one that does not fit the recipe.
+        UsageError: the recipe's head is fitted, which takes a run.
     """
     recipe = load_recipe(recipe_name, list(overrides)).recipe
+    if is_fitted(recipe.head):
+        raise UsageError(
+            f"head {recipe.head.kind} is fitted on a student's embeddings, and these weights have no run",
+            where="head.kind",
+            fix="--set head.kind=zero_shot, or train them in a run: student.weights and `ship`",
+        )
     source: DataSource = build("data", recipe.data)
     processes.once(source.prepare)
     source.prepare()
