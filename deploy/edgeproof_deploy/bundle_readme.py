@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from edgeproof_configs.files import read_json
+from edgeproof_deploy.runtime.tensorrt_package import PLAN_ENGINES
 
 if TYPE_CHECKING:
     from edgeproof_deploy.bundle import BundleParts
@@ -42,6 +46,12 @@ TEXT_WORDS = """
 It carries the teacher's text tower: `--labels` and `predictor.set_labels([...])` take any words.
 """
 
+PLAN_WORDS = """
+A plan in `engines/` serves the GPUs that are named here, and the version of TensorRT that its `.json` names;
+elsewhere `--rebuild` builds one from the ONNX file. Of a plan that was built, not run here, nothing was
+measured.
+"""
+
 
 def bundle_readme(parts: BundleParts, names: Sequence[str]) -> str:
     """Return the text.
@@ -54,7 +64,7 @@ def bundle_readme(parts: BundleParts, names: Sequence[str]) -> str:
     side = preprocess.image_size
     mean, std = list(preprocess.mean), list(preprocess.std)
     listed = sorted({*names, "preprocess.json", "manifest.json"})
-    table = "\n".join(f"| `{name}` | {purpose(name)} |" for name in listed)
+    table = "\n".join(f"| `{name}` | {purpose(name, parts)} |" for name in listed)
     verdict = parts.facts.get("verdict")
     said = f"\n{verdict}\n" if verdict else ""
     return f"""# {parts.name}
@@ -95,16 +105,25 @@ It is no signature.
 | file | what it is |
 |---|---|
 {table}
-
-A plan in `engines/` was built for the compute capability that its `.json` names. Where that says
-`built, not run here`, nothing was measured with it.
-"""
+{PLAN_WORDS if parts.engines else ""}"""
 
 
-def purpose(name: str) -> str:
+def purpose(name: str, parts: BundleParts) -> str:
     """Return what a file of the bundle is."""
+    if name.endswith(".layers.json"):
+        return "the layers of the plan, as its package tells them"
+    if name.endswith(".json") and name.startswith("engines/"):
+        return "what the plan was built from and for, and whether it was run"
     if name.startswith("engines/"):
-        return "what the plan was built from and for" if name.endswith(".json") else "a TensorRT plan"
+        sidecar = next(file for file in parts.engines if file.name == f"{PurePath(name).stem}.json")
+        return plan_words(read_json(sidecar))
     if name.startswith("self_test/"):
         return SELF_TEST.get(name.removeprefix("self_test/"), "an image of the self-test")
     return PURPOSE[name]
+
+
+def plan_words(sidecar: Mapping[str, Any]) -> str:
+    """Return what a plan is, and whether it was run where it was built."""
+    numbers = ", ".join(sidecar["compute_capabilities"])
+    said = f"a {PLAN_ENGINES[sidecar['engine']]} plan for compute capability {numbers}, {sidecar['status']}"
+    return f"{said}: {sidecar['reason']}" if sidecar.get("reason") else said

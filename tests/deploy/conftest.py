@@ -87,7 +87,8 @@ def parts(
     (folder / "report.html").write_text("<html>report</html>")
     plan, sidecar = folder / "tensorrt_rtx-fp32-sm86.engine", folder / "tensorrt_rtx-fp32-sm86.json"
     plan.write_bytes(bytes(range(256)) * 40)
-    sidecar.write_bytes(as_json(stand_in_sidecar(plan, onnx_file), {"status": "built, not run here"}))
+    said = {"status": "built, not run here", "reason": "there is no driver"}
+    sidecar.write_bytes(as_json(stand_in_sidecar(plan, onnx_file), said))
     return BundleParts(
         name="tiny",
         models=[onnx_file],

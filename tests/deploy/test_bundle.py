@@ -34,6 +34,8 @@ def test_write_bundle__what_is_in_it(bundle: Path, parts: BundleParts) -> None:
     assert "python -m edgeproof_deploy.runtime" in readme
     assert "Ship it." in readme
     assert all(f"`{name}`" in readme for name in manifest["files"] if name != "README.md")
+    plan = "a TensorRT-RTX plan for compute capability 8.6, built, not run here: there is no driver"
+    assert f"| `engines/tensorrt_rtx-fp32-sm86.engine` | {plan} |" in readme
 
 
 def test_write_bundle__the_same_parts_give_the_same_bytes(
