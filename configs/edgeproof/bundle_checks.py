@@ -9,6 +9,7 @@ from edgeproof_configs.errors import UsageError
 from edgeproof_deploy.bundle import read_bundle, verify_bundle
 from edgeproof_deploy.bundle_parity import BundleParity, check_bundle
 from edgeproof_deploy.gates import FAIL, NOT_MEASURED
+from edgeproof_deploy.parity import PairParity
 from edgeproof_deploy.parity_report import Parity
 
 
@@ -71,19 +72,26 @@ def lines_of(found: BundleParity) -> list[str]:
     lines = [f"compared on {said}" for said in found.said]
     for pair in found.pairs:
         statuses = {gate.status for gate in pair.gates}
-        figures = pair.numerics
-        cosine = (
-            "" if figures is None or figures.cosine_min is None else f"cosine min {figures.cosine_min:.6f}"
-        )
-        agreed = f", agreement {pair.decisions.agreement:.4f}" if pair.decisions else ""
         outcome = FAIL if FAIL in statuses else "pass"
-        lines.append(f"{outcome:<5} {pair.reference} -> {pair.candidate}: {cosine}{agreed}")
+        lines.append(f"{outcome:<5} {pair.reference} -> {pair.candidate}: {', '.join(figures_of(pair))}")
     for one in found.others:
         statuses = {gate.status for gate in one.gates}
         outcome = FAIL if FAIL in statuses else NOT_MEASURED if NOT_MEASURED in statuses else "pass"
         lines.append(f"{outcome:<5} {one.name}{f': {one.reason}' if one.reason else ''}")
     lines += [f"claim {claim.words()}" for claim in found.claims]
     return [*lines, *found.skipped]
+
+
+def figures_of(pair: PairParity) -> list[str]:
+    """Return the smallest cosine of a comparison, the agreement, and what was no number at all."""
+    said, found = [], pair.numerics
+    if found is not None and found.cosine_min is not None:
+        said.append(f"cosine min {found.cosine_min:.6f}")
+    if found is not None and found.nan:
+        said.append(f"{found.nan} of {pair.n} embeddings hold NaN or infinity")
+    if pair.decisions:
+        said.append(f"agreement {pair.decisions.agreement:.4f}")
+    return said
 
 
 def write_reports(parity: Parity, options: VerifyOptions, title: str) -> None:

@@ -14,6 +14,7 @@ from edgeproof_deploy.bundle import read_bundle, tampered
 from edgeproof_deploy.runtime.bundle import Bundle
 from edgeproof_deploy.runtime.cuda_device import why_no_cuda
 from edgeproof_deploy.runtime.errors import BundleError, UnavailableError
+from edgeproof_deploy.runtime.head import read_head
 from edgeproof_deploy.runtime.session import ENGINES, PLANS, TENSORRT_FLAVOUR, Session, open_engine
 from edgeproof_deploy.runtime.tensorrt_package import why_not_here
 
@@ -87,7 +88,7 @@ def open_models(
         rebuild: build plans that do not fit this machine again.
 
     Raises:
-        EdgeproofError: a file is missing or was changed.
+        EdgeproofError: a file is missing or was changed, or the head and its labels do not fit each other.
         MissingPackageError: nothing runs here.
         UsageError: there is no such engine, or the bundle has no model of a student.
     """
@@ -99,6 +100,8 @@ def open_models(
         raise UsageError(f"the bundle has none of the models {', '.join(f'{stem}.onnx' for stem in FORMS)}")
     try:
         bundle.verify()
+        # A bundle that cannot predict is not worth measuring.
+        read_head(bundle)
         for model in models:
             reason = why_not(model.engine)
             if reason is not None:

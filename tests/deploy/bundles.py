@@ -110,10 +110,12 @@ def precision_of(name: str) -> str:
     return next((kind for kind in ("int8", "fp16") if kind in name), "fp32")
 
 
-def make_damaged_bundle(folder: Path) -> Path:
-    """Write a bundle whose model was exchanged after its self-test was made; the manifest fits it."""
+def make_damaged_bundle(
+    folder: Path, change: Callable[[np.ndarray], np.ndarray] = lambda weights: weights[::-1]
+) -> Path:
+    """Write a bundle whose model was changed after its self-test was made; the manifest fits it."""
     make_bundle(folder)
-    write_model(folder / "model.onnx", lambda weights: weights[::-1])
+    write_model(folder / "model.onnx", change)
     manifest = folder / MANIFEST
     manifest.unlink()
     shutil.rmtree(folder.with_name(f"{folder.name}-parts"))

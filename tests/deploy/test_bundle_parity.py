@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -9,8 +10,10 @@ import pytest
 from PIL import Image
 from tests.deploy.bundles import make_bundle, make_damaged_bundle, write_model, write_photos
 
+from edgeproof.bundle_checks import lines_of
 from edgeproof_configs.errors import DataError, EdgeproofError, GateError, MissingPackageError, UsageError
 from edgeproof_deploy.bundle_parity import check_bundle
+from edgeproof_deploy.runtime.bundle import manifest_digest
 from edgeproof_deploy.runtime.tensorrt_package import why_not_here
 
 HERE = ("onnxruntime",)
@@ -57,6 +60,38 @@ def test_check_bundle__a_model_that_drifted_is_named_with_its_gates(tmp_path: Pa
     assert caught.value.exit_code == 3
     with pytest.raises(AssertionError, match="2 gates failed"):
         found.assert_parity()
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ("", r"labels\.txt: has no labels"),
+        ("red ball\n", r"labels\.txt: has 1 labels, expected 3, all different"),
+        ("red ball\n\nring\n", r"labels\.txt: line 2 is empty"),
+    ],
+)
+def test_check_bundle__labels_that_do_not_fit_the_head(
+    bundle: Path, tmp_path: Path, labels: str, words: str
+) -> None:
+    """Under a manifest that fits; no engine reads them, but nothing can be predicted."""
+    copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
+    (copy / "labels.txt").write_text(labels)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    digest = hashlib.sha256(labels.encode()).hexdigest()
+    manifest["files"]["labels.txt"] = {"size": len(labels), "sha256": digest}
+    manifest["manifest_sha256"] = manifest_digest(manifest)
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(EdgeproofError, match=f"the bundle cannot be used: {words}"):
+        check_bundle(copy, engines=HERE, threads=1)
+
+
+def test_check_bundle__a_model_with_nan_weights(tmp_path: Path) -> None:
+    damaged = make_damaged_bundle(tmp_path / "b", lambda weights: weights * np.nan)
+    found = check_bundle(damaged, engines=HERE, threads=1)
+    assert "finite is 4 (embeddings with NaN or infinity), must be at most 0" in found.failures()[0]
+    assert "fail  model.onnx when made -> onnxruntime fp32: 4 of 4 embeddings hold NaN" in "\n".join(
+        lines_of(found)
+    )
 
 
 def test_check_bundle__on_the_users_images_by_the_gates_of_the_recipe(bundle: Path, tmp_path: Path) -> None:

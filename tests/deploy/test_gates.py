@@ -63,6 +63,9 @@ def test_gate_result__words() -> None:
         "onnxruntime fp32: cosine is 0.91, must be at least 0.99999"
     )
     assert at_most("mean_abs", None, 1e-4).words("x") == "x: mean_abs is not measured, must be at most 0.0001"
+    assert at_most("finite", 8.0, 0.0).words("x") == (
+        "x: finite is 8 (embeddings with NaN or infinity), must be at most 0"
+    )
 
 
 def test_gates_of__one_for_each_limit_that_is_set() -> None:
