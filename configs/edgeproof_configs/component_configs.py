@@ -19,13 +19,18 @@ class Config(BaseModel):
 
 @dataclass(frozen=True)
 class Components:
-    """Marks a list in a component's config that holds components too, each told apart by its own `kind`.
+    """Marks a list in a component's config that holds components too, or one, told apart by its own `kind`.
 
     `members: Annotated[tuple[SerializeAsAny[TeacherConfig], ...], Components("teacher")]`. What the config
     itself checks may look at those settings of an entry that its base class has.
     """
 
     group: str
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Marks a list in a component's config whose entries are of one shape and hold components themselves."""
 
 
 Fraction = Annotated[float, Field(ge=0, le=1)]

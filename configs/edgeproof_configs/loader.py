@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -22,7 +22,7 @@ from edgeproof_configs.recipe_files import (
     source_digest,
 )
 from edgeproof_configs.registry import discover
-from edgeproof_configs.schema import SLOTS, Components, CompressConfig, Plain, Recipe
+from edgeproof_configs.schema import SLOTS, Components, CompressConfig, Parts, Plain, Recipe
 from edgeproof_configs.wording import Finding, explain, got, missing_key, models_in, unknown_key
 from edgeproof_configs.yaml_source import KeyPath, YamlDocument, dotted, entry, holds, parse_yaml
 
@@ -205,31 +205,58 @@ def _component(group: str, value: Any, default_kind: Any) -> tuple[Any, list[Fin
 
 
 def _with_components(config_class: type[BaseModel], plain: Plain) -> tuple[Any, list[Finding]]:
-    """Validate a component, and each component in one of its lists with the config of its own kind."""
+    """Validate a component, and each component inside of it with the config of its own kind."""
     inner: dict[str, Any] = {}
     findings: list[Finding] = []
     outside = dict(plain)
     for key, field in config_class.model_fields.items():
-        group = next((mark.group for mark in field.metadata if isinstance(mark, Components)), None)
-        if group is None or plain.get(key) is None:
+        mark = _mark(field)
+        if mark is None or plain.get(key) is None:
             continue
-        inner[key], found = _components(group, plain[key])
+        inner[key], found = _inside(mark, field.annotation, plain[key])
         findings += [((key, *path), message) for path, message in found]
         if inner[key]:
-            base = next(models_in(field.annotation))
-            # What is wrong inside is told already, and must not hide what the list as a whole lacks.
-            outside[key] = [{"kind": "?"} if one is None else _told_to(base, one) for one in inner[key]]
+            outside[key] = _reduced(field.annotation, inner[key])
     refused = {path[0] for path, _ in findings}
     config, found = _section(config_class, outside, config_class)
     findings += [(path, message) for path, message in found if not path or path[0] not in refused]
     if findings:
         return None, findings
-    return config.model_copy(update={key: tuple(items) for key, items in inner.items()}), []
+    found_in = {key: tuple(held) if isinstance(held, list) else held for key, held in inner.items()}
+    return config.model_copy(update=found_in), []
 
 
-def _told_to(base: type[BaseModel], config: BaseModel) -> Plain:
-    """Return those settings of a component that its base class has."""
-    return config.model_dump(mode="json", include=set(base.model_fields))
+def _mark(field: Any) -> Components | Parts | None:
+    return next((mark for mark in field.metadata if isinstance(mark, Components | Parts)), None)
+
+
+def _inside(mark: Components | Parts, annotation: Any, value: Any) -> tuple[Any, list[Finding]]:
+    """Validate what lies in a field of a component: components, one component, or parts that hold some."""
+    if isinstance(mark, Components):
+        several = tuple in (get_origin(annotation), *map(get_origin, get_args(annotation)))
+        return _components(mark.group, value) if several else _component(mark.group, value, None)
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        return [], [((), f"expected a list of mappings, got {got(value)}")]
+    found = [_with_components(next(models_in(annotation)), one) for one in value]
+    findings = [((index, *path), message) for index, (_, told) in enumerate(found) for path, message in told]
+    return [config for config, _ in found], findings
+
+
+def _reduced(annotation: Any, inner: Any) -> Any:
+    """Return components as the config around them sees them: those settings that their base class has.
+
+    What is wrong inside is told already, and must not hide what the list as a whole lacks.
+    """
+    if isinstance(inner, list | tuple):
+        return [_reduced(annotation, one) for one in inner]
+    if inner is None:
+        return {"kind": "?"}
+    base = next(models_in(annotation))
+    told = inner.model_dump(mode="json", include=set(base.model_fields))
+    for key, field in base.model_fields.items():
+        if _mark(field) and getattr(inner, key) is not None:
+            told[key] = _reduced(field.annotation, getattr(inner, key))
+    return told
 
 
 class _Places:
