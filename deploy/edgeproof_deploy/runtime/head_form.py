@@ -148,6 +148,8 @@ def checked(name: str, array: np.ndarray, *shape: int | None) -> np.ndarray:
         raise ValueError(f"{name} has the shape {found.shape}, expected ({wanted})")
     if found.dtype.kind not in "fiu":
         raise ValueError(f"{name} is of type {found.dtype}, expected numbers")
+    if found.dtype == np.float16:
+        found = found.astype(np.float32)
     if found.size and not (found.max() <= LARGEST and found.min() >= -LARGEST):
         raise ValueError(f"{name} holds NaN or a number beyond {LARGEST:g}")
     return np.ascontiguousarray(found, np.float32)

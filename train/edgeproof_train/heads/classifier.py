@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from safetensors.numpy import save
 
-from edgeproof_configs.files import write_bytes, write_text
 from edgeproof_configs.registry import register
 from edgeproof_configs.schema import HeadConfig
-from edgeproof_train.heads.zero_shot import LABELS_FILE, TENSORS_FILE
+from edgeproof_deploy.runtime import head as device
+from edgeproof_train.heads.files import save_head
 from edgeproof_train.text import TextBank
 
 
@@ -51,14 +50,15 @@ class ClassifierHead:
         """Return the scores (N, K), float32, as they are."""
         return np.asarray(embeddings_ND, np.float32)
 
+    def on_device(self) -> device.ClassifierHead:
+        """Return the head as the device has it."""
+        return device.ClassifierHead(self.labels, tuple(range(len(self.labels))), len(self.labels))
+
     def save(self, folder: Path) -> list[Path]:
         """Write `head.safetensors` (`classes` () int64: K) and `labels.txt`; return both."""
-        tensors, labels = folder / TENSORS_FILE, folder / LABELS_FILE
-        write_bytes(tensors, save({"classes": np.array(len(self.labels), np.int64)}))
-        write_text(labels, "".join(f"{label}\n" for label in self.labels))
-        return [tensors, labels]
+        return save_head(self.on_device(), folder)
 
     @classmethod
     def load(cls, folder: Path) -> ClassifierHead:
         """Read what `save` wrote."""
-        return cls(cls.Config(), (folder / LABELS_FILE).read_text(encoding="utf-8").split("\n")[:-1])
+        return cls(cls.Config(), (folder / device.LABELS_FILE).read_text(encoding="utf-8").split("\n")[:-1])

@@ -8,17 +8,18 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file
 
 from edgeproof_configs.errors import EdgeproofError
-from edgeproof_configs.files import write_bytes, write_text
 from edgeproof_configs.registry import register
 from edgeproof_configs.schema import HeadConfig, PositiveFloat
 from edgeproof_data.sets import DataSource
+from edgeproof_deploy.runtime import head as device
+from edgeproof_deploy.runtime.head_form import unit_rows
+from edgeproof_train.heads.files import save_head
 from edgeproof_train.teacher import Teacher
 from edgeproof_train.text import TextBank, TextSpec, make_text_bank
 
-TENSORS_FILE, LABELS_FILE = "head.safetensors", "labels.txt"
 CLIP_SCALE = 100.0
 
 
@@ -86,17 +87,15 @@ class ZeroShotHead:
 
     def logits(self, embeddings_ND: np.ndarray) -> np.ndarray:
         """Return scaled cosines (N, K), float32, of embeddings of any length."""
-        wide = np.asarray(embeddings_ND, np.float32)
-        lengths = np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-        return np.float32(self.logit_scale) * ((wide / lengths) @ self.weight.T)
+        return unit_rows(embeddings_ND, self.logit_scale) @ self.weight.T
+
+    def on_device(self) -> device.ZeroShotHead:
+        """Return the head as the device has it."""
+        return device.ZeroShotHead(self.labels, self.weight, self.logit_scale)
 
     def save(self, folder: Path) -> list[Path]:
         """Write `head.safetensors` (`weight` (K, D), `logit_scale` ()) and `labels.txt`; return both."""
-        tensors, labels = folder / TENSORS_FILE, folder / LABELS_FILE
-        scale = np.array(self.logit_scale, np.float32)
-        write_bytes(tensors, save({"weight": self.weight, "logit_scale": scale}))
-        write_text(labels, "".join(f"{label}\n" for label in self.labels))
-        return [tensors, labels]
+        return save_head(self.on_device(), folder)
 
     @classmethod
     def load(cls, folder: Path) -> ZeroShotHead:
@@ -105,10 +104,10 @@ class ZeroShotHead:
         Raises:
             EdgeproofError: a file is missing or cut, or there are not as many labels as rows.
         """
-        file = folder / TENSORS_FILE
+        file = folder / device.HEAD_FILE
         try:
             tensors = load_file(file)
-            labels = (folder / LABELS_FILE).read_text(encoding="utf-8").split("\n")[:-1]
+            labels = (folder / device.LABELS_FILE).read_text(encoding="utf-8").split("\n")[:-1]
             return cls(cls.Config(logit_scale=float(tensors["logit_scale"])), labels, tensors["weight"])
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise EdgeproofError(
