@@ -1,5 +1,7 @@
 """How long the device waits: import of the runtime, a bundle's first prediction, and a warm one beside it.
 
+`edgeproof predict`, the command with everything that it prints, runs with the engine's own number of threads.
+
 Every sample is a Python of its own, started and ended, but for what is said to be inside. `-I` keeps the
 user's own start-up files out of it; the files of the packages are in the page cache after the first. The
 processor's time is told beside the time on the clock, which other work on the machine makes longer.
@@ -57,12 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     inside: dict[str, list[list[float]]] = {"import": [], "import, packages loaded": [], "predict": []}
     command = [str(options.bundle), str(options.image), str(options.threads)]
     calls = {
-        "python -c pass": started("pass", []),
-        "import of the runtime": started(IMPORT, inside["import"]),
+        "python -c pass": started([], "-c", "pass"),
+        "import of the runtime": started(inside["import"], "-c", IMPORT),
         "import, numpy, Pillow and onnxruntime loaded": started(
-            IMPORT_ALONE, inside["import, packages loaded"]
+            inside["import, packages loaded"], "-c", IMPORT_ALONE
         ),
-        "cold start to first prediction": started(FIRST, inside["predict"], *command),
+        "cold start to first prediction": started(inside["predict"], "-c", FIRST, *command),
+        "edgeproof predict": started(None, "-m", "edgeproof", "predict", *command[:2]),
     }
     watch = Watch()
     times = alternate(calls, rounds)
@@ -93,17 +96,19 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     )
 
 
-def started(code: str, inside: list[list[float]], *words: str) -> Callable[[], None]:
-    """Return a call that runs code in a Python of its own and notes the seconds that it prints, if any.
+def started(inside: list[list[float]] | None, *words: str) -> Callable[[], None]:
+    """Return a call that starts a Python of its own and notes the seconds that it prints, if any.
 
     Those are, of each part, the seconds on the clock, then of each the seconds of the processor.
+
+    Args:
+        inside: where to note them; None: what it prints is something else.
+        words: of the command line.
     """
 
     def run() -> None:
-        done = subprocess.run(
-            [sys.executable, "-I", "-c", code, *words], check=True, stdout=subprocess.PIPE, text=True
-        )
-        if done.stdout:
+        done = subprocess.run([sys.executable, "-I", *words], check=True, stdout=subprocess.PIPE, text=True)
+        if inside is not None and done.stdout:
             inside.append([float(word) for word in done.stdout.split()])
 
     return run

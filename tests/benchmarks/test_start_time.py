@@ -15,6 +15,7 @@ def test_main__starts_each_program_and_reads_what_it_prints(tmp_path: Path, imag
     assert found["inside: import of the runtime"]["n"] == 2
     inside = sum(found[f"inside: {name}"]["mean"] for name in PARTS)
     assert inside < found["cold start to first prediction"]["mean"]
+    assert found["edgeproof predict"]["n"] == 2
 
 
 def test_inside_of__the_first_run_does_not_count():
