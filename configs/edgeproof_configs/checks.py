@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from edgeproof_configs.head_checks import fitted_head
 from edgeproof_configs.registry import component_class
 from edgeproof_configs.schema import DeployConfig, LossConfig, Recipe
 from edgeproof_configs.wording import Finding
@@ -308,6 +309,7 @@ CHECKS = (
     measured_latency,
     deployed_once,
     shipped_text,
+    fitted_head,
 )
 
 

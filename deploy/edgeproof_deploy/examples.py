@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import torch
 
 from edgeproof_data.loader import eval_batches
 from edgeproof_deploy.answers import Answers, spread
+from edgeproof_deploy.decisions import Vocabulary
 from edgeproof_deploy.grad_cam import COARSEST, grad_cam, overlay
+from edgeproof_deploy.runtime.linear_head import LinearHead
 from edgeproof_deploy.runtime.preprocess import open_image
 from edgeproof_train.student import Student
 
@@ -56,20 +59,16 @@ def heat_maps(answers: Answers, at: np.ndarray) -> list[dict[str, Any]]:
     """Return for some images what speaks for their first answer, in the student in PyTorch.
 
     Returns:
-        `{"jpeg": base64, "node", "cells": [h, w]}` for each, or `{"reason"}` where the student has no map.
+        `{"jpeg": base64, "node", "cells": [h, w]}` for each, or `{"reason"}` where the student has no map,
+        or its head no gradient here.
     """
     vocabulary = answers.vocabulary
+    score = score_of(vocabulary, torch.from_numpy(answers.predicted[at]))
+    if score is None:
+        return [{"reason": "the head is no single matrix: it has no gradient here"} for _ in at]
     student = Student.load(answers.data.context.run.stage("train"))
     images = answers.data.split("test").subset(at)
     seen = next(eval_batches(images, student.preprocess, batch_size=len(at)))["image"]
-    labels = torch.from_numpy(answers.predicted[at])
-    text = None if vocabulary.text is None else torch.from_numpy(vocabulary.text).float()
-
-    def score(embedding: torch.Tensor) -> torch.Tensor:
-        if text is None:
-            return embedding.gather(1, labels[:, None])[:, 0]
-        return torch.cosine_similarity(embedding, text[labels])
-
     found = grad_cam(student, seen, score)
     if found is None:
         reason = f"the student has no feature map of at least {COARSEST} x {COARSEST} cells"
@@ -79,6 +78,27 @@ def heat_maps(answers: Answers, at: np.ndarray) -> list[dict[str, Any]]:
         {"jpeg": overlay(image, heat, student.preprocess), "node": found.node, "cells": cells}
         for image, heat in zip(seen, found.maps, strict=True)
     ]
+
+
+def score_of(vocabulary: Vocabulary, labels: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """Return the function from embeddings (N, D) to the score (N,) of one label each.
+
+    Args:
+        vocabulary: says what decides.
+        labels: int64 (N,), rows of the vocabulary.
+
+    Returns:
+        None where a fitted head decides that is not one matrix.
+    """
+    if vocabulary.class_scores:
+        return lambda embedding: embedding.gather(1, labels[:, None])[:, 0]
+    if vocabulary.head is None:
+        text = torch.from_numpy(vocabulary.text).float()
+        return lambda embedding: torch.cosine_similarity(embedding, text[labels])
+    if not isinstance(vocabulary.head, LinearHead):
+        return None
+    weight = torch.from_numpy(vocabulary.head.weight).float()
+    return lambda embedding: (torch.nn.functional.normalize(embedding, dim=1) * weight[labels]).sum(1)
 
 
 def example(answers: Answers, index: int, shares: np.ndarray) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from edgeproof_data.sets import ImageSet, SplitName
 from edgeproof_data.shots import ClassMix, draw_shots
 from edgeproof_train.head_features import Features, Side
 from edgeproof_train.heads.evidence import Evidence, evidence_of
-from edgeproof_train.heads.fitted import FittedConfig, FittedKind
+from edgeproof_train.heads.fitted import Asked, FittedConfig, FittedKind
 from edgeproof_train.run_data import RunData
 
 Plain = dict[str, Any]
@@ -61,10 +61,10 @@ def gather(data: RunData, config: FittedConfig, kind: type[FittedKind], side: Si
         DataError: the words have no embeddings though the kind needs them, or embeddings cannot be used.
         UsageError: views are asked for that the teacher cannot give.
     """
-    parts, words, features = kind.needs | kind.uses, data.words(), Features(data, side)
+    asked, words, features = kind.asked(config), data.words(), Features(data, side)
     given: Plain = {}
     told: Plain = {"on": side}
-    if wants_shots(config, kind):
+    if wants_shots(config, asked):
         shots = draw(data, "train", config.shots, config.seed)
         # Beside a head that learns from views the teacher's own does, too, if the teacher can look at them.
         same = config.views == 1 or side == config.fit_on or data.teacher.lead.live
@@ -73,19 +73,19 @@ def gather(data: RunData, config: FittedConfig, kind: type[FittedKind], side: Si
         if len(shots.labels):
             given["features"] = features.views("train", shots.images, views)
             given["labels"], given["views"] = np.repeat(shots.labels, views), views
-    if "val" in parts:
+    if "val" in asked.parts:
         val = draw(data, "val", config.val_shots, config.seed)
         told["val"] = val.told
         if len(val.labels):
             given["val_features"] = features.plain("val", val.images)
             given["val_labels"] = val.labels
-    if "unlabelled" in parts:
+    if "unlabelled" in asked.parts:
         images = data.split("test")
         given["unlabelled"] = features.plain("test", images)
         mix = ClassMix.of(data.word_labels(images), len(words.names))
         told["unlabelled"] = {"split": "test", **mix.to_dict(), "images": len(images)}
-    if config.use_text and "text" in parts:
-        if words.matrix is None and "text" in kind.needs:
+    if config.use_text and "text" in asked.parts:
+        if words.matrix is None and "text" in asked.needs:
             raise DataError(
                 f"head {config.kind} needs text embeddings, and the teacher gave none",
                 where="head",
@@ -97,9 +97,9 @@ def gather(data: RunData, config: FittedConfig, kind: type[FittedKind], side: Si
     return Gathered(evidence_of(words.names, logit_scale=scale, **given), told)
 
 
-def wants_shots(config: FittedConfig, kind: type[FittedKind]) -> bool:
+def wants_shots(config: FittedConfig, asked: Asked) -> bool:
     """Whether shots are drawn: where a kind needs them, or where it can use them and a number is given."""
-    return "shots" in kind.needs or ("shots" in kind.uses and config.shots is not None)
+    return "shots" in asked.needs or ("shots" in asked.uses and config.shots is not None)
 
 
 def draw(data: RunData, split: SplitName, count: int | None, seed: int) -> Labelled:

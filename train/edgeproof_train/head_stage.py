@@ -46,7 +46,7 @@ def fit_stage(context: StageContext) -> StageOutcome:
     told = described(gathered, fitted) | {
         "kind": config.kind,
         "settings": config.model_dump(mode="json"),
-        "transductive": kind.transductive,
+        "transductive": kind.asked(config).transductive,
         "val_accuracy": val_accuracy(data, fitted, settings),
     }
     if settings.fit_on == "student" and data.has_teacher:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from edgeproof_configs.registry import component_class
 from edgeproof_configs.schema import HeadConfig, PositiveFloat, PositiveInt
 from edgeproof_data.sets import DataSource
 from edgeproof_deploy.runtime.head import Head
@@ -69,6 +70,26 @@ class Fitted:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a head with its settings looks at.
+
+    Attributes:
+        needs: parts of the evidence without which it cannot be fitted.
+        uses: parts that it takes where they are there.
+        transductive: whether it adapts to the unlabelled images that it is asked about.
+    """
+
+    needs: frozenset[Part]
+    uses: frozenset[Part]
+    transductive: bool
+
+    @property
+    def parts(self) -> frozenset[Part]:
+        """All that it looks at."""
+        return self.needs | self.uses
+
+
 class FittedKind(ABC):
     """Base of the head kinds that are fitted on features.
 
@@ -85,13 +106,24 @@ class FittedKind(ABC):
     class_scores: ClassVar[bool] = False
 
     @classmethod
+    def asked(cls, config: Any) -> Asked:
+        """Return what a head with these settings looks at; of several in one, what its members do."""
+        members: Any = getattr(config, "members", None)
+        if not members:
+            return Asked(cls.needs, cls.uses, cls.transductive)
+        seen = [_asked_of(member) for member in members]
+        needs = frozenset().union(cls.needs, *(one.needs for one in seen))
+        uses = frozenset().union(cls.uses & {"val"}, *(one.uses for one in seen))
+        return Asked(needs, uses - needs, any(one.transductive for one in seen))
+
+    @classmethod
     def make_bank(cls, config: Any, teacher: Teacher, source: DataSource) -> TextBank:
         """Return the labels with text embeddings; without those where none help and none can be had.
 
         Raises:
             UsageError: words are wanted, and there is neither a text tower nor a file.
         """
-        helps = config.use_text and "text" in cls.needs | cls.uses
+        helps = config.use_text and "text" in cls.asked(config).parts
         if not helps and config.text_embeddings is None and not teacher.lead.has_text:
             return TextBank(label_names(config.text_spec(), source), None)
         return make_text_bank(config.text_spec(), teacher, source)
@@ -108,3 +140,10 @@ class FittedKind(ABC):
         Raises:
             DataError: a part that it needs is missing, or a class has no shot.
         """
+
+
+def _asked_of(member: HeadConfig) -> Asked:
+    kind: Any = component_class("head", member.kind)
+    if issubclass(kind, FittedKind):
+        return kind.asked(member)
+    return Asked(frozenset({"text"}), frozenset(), False)
