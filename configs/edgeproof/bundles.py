@@ -1,11 +1,15 @@
-"""Finding the bundle that the user means: a folder, a `.tar`, or the run that holds one."""
+"""Finding what the user means: a bundle, as a folder or a `.tar`, the run that holds one, or its student."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edgeproof_configs.errors import UsageError
+from edgeproof_configs.errors import MissingPackageError, UsageError
+
+if TYPE_CHECKING:
+    from edgeproof_deploy.runtime.model_interface import Session
 
 MANIFEST = "manifest.json"
 
@@ -32,6 +36,26 @@ def bundle_of(path: Path) -> Path:
     if not path.exists():
         raise UsageError("no such bundle: expected a folder or a .tar, or a run", where=path)
     raise UsageError(f"neither a bundle nor a run: it has no {MANIFEST}", where=path)
+
+
+def open_student(run: Path, engine: str, threads: int | None = None) -> Session:
+    """Open the student of a run in an engine that runs the student itself, such as `pytorch`.
+
+    Raises:
+        UsageError: there is no such engine, or this is no run with a student.
+        MissingPackageError: the engine cannot be used here.
+    """
+    from edgeproof_deploy.engine import make_engine
+
+    chosen = make_engine(engine)
+    reason = chosen.why_not_here()
+    if reason is not None:
+        raise MissingPackageError(f"engine {engine}: {reason}", fix="see `edgeproof ls engines`")
+    student = run / "train"
+    if not student.is_dir():
+        what = f"engine {engine} runs the student itself, which no bundle holds: name its run"
+        raise UsageError(what, where=run)
+    return chosen.open(student, threads)
 
 
 def refuse_options(options: Mapping[str, object], what: str = "a bundle") -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeproof.bundles import bundle_of
+from edgeproof.bundles import bundle_of, open_student
 from edgeproof_benchmarks.formats import significant
 from edgeproof_benchmarks.latency import Latency, Ratio, interleave, ratio
 from edgeproof_benchmarks.machine.conditions import Watch, stamp
@@ -25,6 +25,8 @@ from edgeproof_deploy.runtime.errors import BundleError, UnavailableError
 from edgeproof_deploy.runtime.session import ENGINES, Session, open_engine
 
 DEFAULT_ENGINE = "onnxruntime"
+STUDENT_ENGINES = ("pytorch", "pytorch_compiled")
+"""Engines that run the student of a run, and no bundle."""
 SECONDS = 10.0
 ROUNDS = 20
 SCHEMA_VERSION = 1
@@ -47,9 +49,10 @@ class Side:
         place, at, engine = text.rpartition("@")
         if not at or Path(text).exists():
             return cls(Path(text), "")
-        if engine not in ENGINES:
-            hint = did_you_mean(engine, ENGINES)
-            raise UsageError(f"'{engine}' is none of the engines {', '.join(ENGINES)}.{hint}", where=text)
+        known = (*STUDENT_ENGINES, *ENGINES)
+        if engine not in known:
+            hint = did_you_mean(engine, known)
+            raise UsageError(f"'{engine}' is none of the engines {', '.join(known)}.{hint}", where=text)
         return cls(Path(place), engine)
 
     @property
@@ -64,6 +67,8 @@ class Side:
             EdgeproofError: it cannot be loaded.
             MissingPackageError: its engine cannot be used here.
         """
+        if self.engine in STUDENT_ENGINES:
+            return open_student(self.place, self.engine, threads)
         if self.is_file:
             if not self.place.is_file():
                 raise UsageError("no such model", where=self.place)

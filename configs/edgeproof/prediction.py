@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgeproof.bundles import bundle_of
+from edgeproof.bundles import bundle_of, open_student
 from edgeproof_configs.errors import EdgeproofError, MissingPackageError, UsageError
 from edgeproof_deploy.runtime.__main__ import as_json, as_text, read_labels
 from edgeproof_deploy.runtime.errors import BundleError, LabelError, UnavailableError
@@ -86,17 +86,7 @@ def open_predictor(place: Path, bundle: Path, engine: str, rebuild: bool = False
         )
     if engine in ENGINES:
         return Predictor.open(bundle, engine, rebuild=rebuild)
-    from edgeproof_deploy.engine import make_engine
-
-    chosen = make_engine(engine)
-    reason = chosen.why_not_here()
-    if reason is not None:
-        raise MissingPackageError(f"engine {engine}: {reason}", fix="see `edgeproof ls engines`")
-    student = place / "train"
-    if not student.is_dir():
-        raise UsageError(
-            f"engine {engine} runs the student itself, which no bundle holds: name its run", where=place
-        )
+    session = open_student(place, engine)
     base = Predictor.open(bundle)
     base.close()
-    return Predictor(base.bundle, base.preprocess, chosen.open(student), base.head)
+    return Predictor(base.bundle, base.preprocess, session, base.head)

@@ -26,6 +26,7 @@ class TorchSession(Session):
             torch.set_num_threads(threads)
         self.device = torch.device(device)
         self.student = student.float().to(self.device).eval()
+        self.model = "model.safetensors"
         self.providers = (f"torch {self.device.type}",)
         side = student.preprocess.image_size
         self.inputs = {"image": (-1, 3, side, side)}

@@ -110,6 +110,18 @@ def test_predict__pytorch_needs_the_run(shipped: Path, image: Path, edgeproof: R
     assert "name its run" in err
 
 
+def test_compare__a_run_s_student_in_pytorch_and_its_bundle(shipped: Path, edgeproof: Run) -> None:
+    given = [f"{shipped}@pytorch", f"{shipped}@onnxruntime"]
+    code, out, err = edgeproof("bench", "--compare", *given, "--seconds", 0.1, "--json")
+    assert (code, err) == (0, "")
+    told = json.loads(out)
+    sides = told["sides"]
+    assert [sides[letter]["model"] for letter in "AB"] == ["model.safetensors", "model.onnx"]
+    assert sides["A"]["runs_on"] == ["torch cpu"]
+    assert sides["A"]["inputs"] == sides["B"]["inputs"]
+    assert told["a_over_b"]["rounds"] == 20
+
+
 def test_predict__a_run_without_a_bundle(image: Path, edgeproof: Run, tmp_path: Path) -> None:
     (tmp_path / "recipe.resolved.yaml").write_text("name: x\n")
     code, _, err = edgeproof("predict", tmp_path, image)

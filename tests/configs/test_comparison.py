@@ -63,6 +63,19 @@ def test_compare__an_engine_that_is_not_here(bundle: Path, edgeproof: Run):
     assert code == 0 or len(err.splitlines()) <= 3
 
 
+@pytest.mark.parametrize(
+    ("engine", "words"),
+    [
+        ("pytorch", "engine pytorch runs the student itself, which no bundle holds: name its run"),
+        ("pytorhc", "Did you mean 'pytorch'?"),
+    ],
+)
+def test_compare__an_engine_that_runs_no_bundle(bundle: Path, edgeproof: Run, engine: str, words: str):
+    code, out, err = edgeproof("bench", "--compare", f"{bundle}@{engine}", bundle)
+    assert (code, out) == (2, "")
+    assert words in err
+
+
 def test_side__a_place_whose_name_has_an_at(tmp_path: Path):
     place = tmp_path / "me@home"
     place.mkdir()
