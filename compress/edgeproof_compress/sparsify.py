@@ -1,7 +1,9 @@
 """Pruning a trained student to 2:4 and tuning it under the recipe's losses.
 
 What is pruned is decided once, before anything is tuned, and kept in the stage's folder: the order of the
-channels depends on how far a search got in its time. A stage that was killed goes on from there.
+channels depends on how far a search got in its time. A stage that was killed goes on from there. The
+statistics of batch norms are estimated anew once the masks hold, and a part of the student that
+`train.freeze` keeps is tuned with the rest where it has lost weights: nothing else could make up for them.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import copy
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from typing import Any
 from torch import Tensor, distributed
 
 from edgeproof_compress.apex import apex_mask, require_apex
+from edgeproof_compress.calibration import calibration_images
 from edgeproof_compress.channel_spaces import channel_spaces, permute_space
 from edgeproof_compress.eligibility import Layer, eligibility
 from edgeproof_compress.masks import (
@@ -29,10 +32,12 @@ from edgeproof_compress.masks import (
     save_masks,
 )
 from edgeproof_compress.permutation import find_orders
+from edgeproof_compress.statistics import estimate_statistics
 from edgeproof_configs.compress_schema import SparsityConfig
 from edgeproof_configs.errors import EdgeproofError, UsageError
 from edgeproof_configs.files import digest_of, read_json, write_json
 from edgeproof_configs.schema import Recipe
+from edgeproof_data.sets import ImageSet
 from edgeproof_train.distil import Trained, evaluation
 from edgeproof_train.fine_tune import fine_tune, tuning_config
 from edgeproof_train.outline import random_student
@@ -44,6 +49,7 @@ STAGE = "sparsify"
 PLAN_FILE = "permutation.json"
 REPORT_FILE = "sparsity.json"
 LR_SCALE = 0.1
+STATISTICS_IMAGES = 512
 
 Plain = dict[str, Any]
 
@@ -67,8 +73,10 @@ def sparsify(data: RunData) -> Trained:
     plan = decided(data, config, student, folder)
     masks = load_masks(folder / MASKS_FILE)
     hold(student, masks)
+    estimate_statistics(student, seen_images(data), data.context.device)
     if config.epochs:
         loop = tuning_config(recipe.train, config.epochs, config.lr or LR_SCALE * recipe.train.lr)
+        loop = loop.model_copy(update={"freeze": still_frozen(loop.freeze, masks)})
         tuned = fine_tune(data, STAGE, student, loop)
     else:
         files = student.save(folder) if is_first() else []
@@ -153,7 +161,9 @@ def decide(data: RunData, config: SparsityConfig, student: Student, nodes: list[
 
     def scored(masks: Mapping[str, Tensor]) -> dict[str, float]:
         network = copy.deepcopy(student)
-        hold(network, masks)
+        if masks:
+            hold(network, masks)
+            estimate_statistics(network, seen_images(data), data.context.device)
         return rounded(score(network))
 
     figures = {"dense": scored({})}
@@ -174,6 +184,16 @@ def decide(data: RunData, config: SparsityConfig, student: Student, nodes: list[
         "val": figures,
         "seconds": round(time.monotonic() - began, 3),
     }
+
+
+def seen_images(data: RunData) -> ImageSet:
+    """Return the training images that statistics are estimated on."""
+    return calibration_images(data.split("train"), STATISTICS_IMAGES, data.recipe.train.seed)
+
+
+def still_frozen(names: Sequence[str], masks: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Return the parts among `names` in which no weight is dropped."""
+    return tuple(name for name in names if not any(weight.startswith(f"{name}.") for weight in masks))
 
 
 def searched(

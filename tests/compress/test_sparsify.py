@@ -12,7 +12,7 @@ from tests.compress.interrupted import StopError, stop_after
 
 from edgeproof_compress import sparsify as module
 from edgeproof_compress.masks import is_2_4, load_masks
-from edgeproof_compress.sparsify import check_sparsity, check_zeros, kept_nodes
+from edgeproof_compress.sparsify import check_sparsity, check_zeros, kept_nodes, still_frozen
 from edgeproof_compress.stages import sparsify_stage
 from edgeproof_configs.errors import EdgeproofError, MissingPackageError, UsageError
 from edgeproof_configs.registry import component_class
@@ -103,7 +103,12 @@ def test_sparsify_stage__prunes_only(make_context: MakeContext) -> None:
         with torch.no_grad():
             student.get_parameter(name).mul_(mask)
     expected = student.tensors()
-    assert all(torch.equal(sparse[name], expected[name]) for name in dense)
+    statistics = {
+        name for name in dense if name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+    }
+    assert statistics
+    assert all(torch.equal(sparse[name], expected[name]) for name in dense.keys() - statistics)
+    assert not any(torch.equal(sparse[name], expected[name]) for name in statistics if "mean" in name)
     report = report_of(context)
     assert set(report["val"]) == {"dense", "pruned"}
     data = RunData(context)
@@ -112,6 +117,12 @@ def test_sparsify_stage__prunes_only(make_context: MakeContext) -> None:
     assert report["val"]["dense"] != pytest.approx(found, abs=1e-4)
     assert report["not_searched"] == "permute: false"
     assert report["kept_magnitude"]["with"] == report["kept_magnitude"]["without"]
+
+
+def test_still_frozen__is_what_lost_no_weight() -> None:
+    masks = {"backbone.layer1.conv.weight": torch.ones(1), "backbone.layer10.conv.weight": torch.ones(1)}
+    names = ("backbone.stem", "backbone.layer1", "backbone.layer2", "backbone.layer10.conv")
+    assert still_frozen(names, masks) == ("backbone.stem", "backbone.layer2")
 
 
 def test_sparsify_stage__goes_on_with_the_losses_as_trained(make_context: MakeContext) -> None:
