@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from edgeproof import bundle_commands, measure_commands, verify_command
+from edgeproof import bundle_commands, head_commands, measure_commands, verify_command
 from edgeproof.chain_runs import run_chain
 from edgeproof.options import (
     DeviceOption,
@@ -34,7 +34,6 @@ STAGES = {
     "embed": "Compute, or check, the teacher's embeddings of every image.",
     "train": "Distil the student.",
     "compress": "Make the student sparse, INT8, or both.",
-    "head": "Fit the classifier on the student's embeddings.",
     "export": "Write the student as ONNX.",
     "build": "Build the engines.",
     "report": "Write report.html and result.json.",
@@ -118,6 +117,7 @@ def stage_command(stage: str, text: str) -> Callable[..., int]:
 
 for _stage, _text in STAGES.items():
     app.command(_stage)(stage_command(_stage, _text))
+app.add_typer(head_commands.head_app, name="head")
 app.command()(verify_command.verify)
 app.command()(measure_commands.bench)
 app.command()(measure_commands.advise)
