@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -19,7 +20,7 @@ from edgeproof_train.heads.fitting import fit_kind, moved_keys
 from edgeproof_train.heads.joined import sharpened
 from edgeproof_train.heads.weights import choose_sharpness, choose_weights, choose_z_weights
 
-NO_MEMBERS = ("classifier", "teacher_head", "ensemble")
+NO_MEMBERS = ("classifier", "teacher_head", "ensemble", "cascade")
 
 
 @register("head")
@@ -77,7 +78,7 @@ class Ensemble(FittedKind):
             DataError: a member cannot be fitted on this evidence.
             UsageError: a member says itself which words or shots.
         """
-        check_members(config.members)
+        check_members(config.members, "members")
         fitted = [fit_kind(member, evidence) for member in config.members]
         heads = [one.head for one in fitted]
         notes = [
@@ -113,7 +114,7 @@ def weights_of(config: Any, heads: list[Head], evidence: Evidence) -> tuple[np.n
     return choose_z_weights([z_scores(head(rows)) for head in heads], labels), "chosen on validation"
 
 
-def names_of(members: tuple[HeadConfig, ...]) -> list[str]:
+def names_of(members: Sequence[HeadConfig]) -> list[str]:
     """Return the members' kinds, numbered where one is there twice."""
     kinds = [member.kind for member in members]
     return [
@@ -122,7 +123,7 @@ def names_of(members: tuple[HeadConfig, ...]) -> list[str]:
     ]
 
 
-def check_members(members: tuple[HeadConfig, ...]) -> None:
+def check_members(members: Sequence[HeadConfig], key: str) -> None:
     """Refuse settings of members that hold for all of them.
 
     Raises:
@@ -132,5 +133,5 @@ def check_members(members: tuple[HeadConfig, ...]) -> None:
         moved = moved_keys(member)
         if moved:
             raise UsageError(
-                f"members.{number}.{moved[0]} has no effect", fix=f"set {moved[0]} beside members, for all"
+                f"{key}.{number}.{moved[0]} has no effect", fix=f"set {moved[0]} beside {key}, for all"
             )

@@ -46,7 +46,7 @@ def why_not(config: HeadConfig, evidence: Evidence) -> str | None:
     if config.kind == "zero_shot":
         return None if evidence.text is not None else f"needs {PART_WORDS['text']}"
     withheld = set() if getattr(config, "use_text", True) else {"text"}
-    needs = fitted_class(config.kind).needs
+    needs = fitted_class(config.kind).asked(config).needs
     missing = [
         word
         for part, word in PART_WORDS.items()

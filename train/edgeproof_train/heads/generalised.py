@@ -173,7 +173,7 @@ def seen_classes(evidence: Evidence) -> np.ndarray:
 
 def fit_joined(config: HeadConfig, evidence: Evidence, seen_K: np.ndarray) -> Fitted:
     """Fit a head on the seen classes and add the text of the others; one that needs no shots takes all."""
-    if config.kind == "zero_shot" or "shots" not in fitted_class(config.kind).needs:
+    if config.kind == "zero_shot" or "shots" not in fitted_class(config.kind).asked(config).parts:
         return fit_kind(config, evidence)
     fitted = fit_kind(config, of_classes(evidence, seen_K))
     assert evidence.text is not None
