@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,7 @@ def verify_stage(context: StageContext) -> StageOutcome:
     data = RunData(context)
     kinds = [kind for kind in context.recipe.deploy.engines if kind != "pytorch"]
     forms = [
-        FormFiles(form, {kind: built_file(context, form, kind) for kind in kinds if form.runs_in(kind)})
+        files_of(context, form, [kind for kind in kinds if form.runs_in(kind)])
         for form in forms_of(context.recipe, context.run)
     ]
     found: Verification = verify_run(data, forms, folder)
@@ -167,6 +168,15 @@ def verify_stage(context: StageContext) -> StageOutcome:
     }
     said = "; ".join(failures) if failures else f"every measured gate holds on {found.images} test images"
     return StageOutcome([folder / "parity.json", *pictures, *self_test], metrics, said)
+
+
+def files_of(context: StageContext, form: StudentForm, kinds: Sequence[str]) -> FormFiles:
+    """Return what some engines open of a form, and what that was made of."""
+    return FormFiles(
+        form,
+        {kind: built_file(context, form, kind) for kind in kinds},
+        {kind: source_of(context, form, kind) for kind in kinds},
+    )
 
 
 def bundle_stage(context: StageContext) -> StageOutcome:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from edgeproof_configs.progress import progress
 from edgeproof_data.loader import eval_batches
 from edgeproof_data.sets import ImageSet, unlabelled
 from edgeproof_deploy.batches import batch_gate
-from edgeproof_deploy.claims import Claim, unknown
+from edgeproof_deploy.claims import Claim
 from edgeproof_deploy.decisions import Vocabulary
 from edgeproof_deploy.engine import NOT_RUN_HERE, RUN_HERE, Session, make_engine
 from edgeproof_deploy.engine_claims import claims_of
@@ -76,10 +77,16 @@ class Verification:
 
 @dataclass(frozen=True)
 class FormFiles:
-    """A form of the student and what each engine opens of it, the ONNX Runtime first if it is among them."""
+    """A form of the student and what each engine opens of it, the ONNX Runtime first if it is among them.
+
+    Attributes:
+        files: what an engine opens, by its kind.
+        sources: what that was made of: the ONNX file, or the student's folder.
+    """
 
     form: StudentForm
     files: dict[str, Path]
+    sources: dict[str, Path]
 
 
 def verify_run(data: RunData, forms: Sequence[FormFiles], folder: Path) -> Verification:
@@ -142,7 +149,7 @@ class Chain:
             if one.form.has_own_student:
                 self.in_pytorch(one.form)
             for kind, file in one.files.items():
-                self.in_engine(one.form, kind, file)
+                self.in_engine(one.form, kind, file, one.sources[kind])
 
     def in_pytorch(self, form: StudentForm) -> None:
         """Run a form in PyTorch and compare it with the one that it was made of."""
@@ -159,10 +166,10 @@ class Chain:
         if form.key == "fp32":
             self.found.rows[-1]["gates"].append(self.found.preprocessing.gate.to_dict())
 
-    def in_engine(self, form: StudentForm, kind: str, file: Path) -> None:
+    def in_engine(self, form: StudentForm, kind: str, file: Path, source: Path) -> None:
         """Run a form in an engine and compare it with PyTorch, and with the student as trained."""
         batches = self.data.recipe.deploy.batch
-        run = run_engine(form, kind, file, (self.images, self.edges), self.student, batches)
+        run = run_engine(form, kind, (file, source), (self.images, self.edges), self.student, batches)
         made = run.form
         plain = self.eager["fp32"]
         if form.precision == "fp16":
@@ -243,26 +250,35 @@ class EngineRun:
 def run_engine(
     of: StudentForm,
     kind: str,
-    file: Path,
+    files: tuple[Path, Path],
     sets: tuple[ImageSet, ImageSet],
     student: Student,
     batches: Sequence[int],
 ) -> EngineRun:
-    """Run a form in an engine over the images and the edge images, and some alone and in batches."""
+    """Run a form in an engine over the images and the edge images, and some alone and in batches.
+
+    Args:
+        of: the form.
+        kind: of the engine.
+        files: what the engine opens, and what that was made of.
+        sets: the images and the edge images.
+        student: prepares them.
+        batches: sizes to compare with single images.
+    """
     engine = make_engine(kind)
-    sparse = of.name == "sparse"
+    file, source = files
+    claim = partial(claims_of, engine=kind, model=source, precision=of.precision, sparse=of.name == "sparse")
     reason = engine.why_not_here(file)
     if reason is not None:
         absent = Form(of.name, kind, of.precision, reason=f"{NOT_RUN_HERE}: {reason}")
-        return EngineRun(absent, [], unknown(absent.name, of.precision, sparse, absent.reason))
+        return EngineRun(absent, [], claim(absent.name, session=None, why_not=absent.reason))
     session = engine.open(file)
     try:
         rows, edges = (run_session(session, images, student, f"{kind} {of.key}") for images in sets)
         first = next(eval_batches(sets[0], student.preprocess, batch_size=max(batches) + 1))
         gate = batch_gate(session, first["image"].numpy(), batches)
         made = Form(of.name, kind, of.precision, rows, edges=edges)
-        claims = claims_of(made.name, kind, file, session, of.precision, sparse=sparse)
-        return EngineRun(made, [gate], claims)
+        return EngineRun(made, [gate], claim(made.name, session=session))
     finally:
         session.close()
 

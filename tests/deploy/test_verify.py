@@ -2,18 +2,21 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import pytest
 from tests.compress.small_students import quantised, write_images
+from tests.deploy.bundles import CHANNELS, write_model
 
 from edgeproof_compress.quantized_student import QuantizedStudent
 from edgeproof_data.sets import ImageSet
 from edgeproof_deploy.forms import StudentForm
 from edgeproof_deploy.parity import Form
-from edgeproof_deploy.verify import Chain
+from edgeproof_deploy.runtime.tensorrt_package import why_not_here
+from edgeproof_deploy.verify import Chain, run_engine
 from edgeproof_train.embeddings import embed_images
+from edgeproof_train.student import Student
 
 Target = Literal["onnxruntime", "tensorrt"]
 
@@ -51,3 +54,19 @@ def test_rounded__of_one_tuned_for_onnxruntime_is_what_verify_has_already(
     chain = chain_over(pictures)
     chain.eager["int8"] = known = Form("student", "pytorch", "int8", np.zeros((6, 16), np.float32))
     assert chain.rounded(StudentForm("student", "int8", tmp_path)) is known
+
+
+@pytest.mark.skipif(why_not_here("tensorrt_rtx") is None, reason="this machine runs plans")
+def test_run_engine__what_is_not_here_still_has_the_weights_of_its_file(
+    pictures: ImageSet, tmp_path: Path
+) -> None:
+    kept = (np.arange(CHANNELS) % 4 < 2)[None, :, None, None]
+    source = write_model(tmp_path / "model.sparse.onnx", lambda weights: weights * kept)
+    files, nobody = (tmp_path / "never opened.engine", source), cast("Student", None)
+    form = StudentForm("sparse", "fp32", tmp_path)
+    found = run_engine(form, "tensorrt_rtx", files, (pictures, pictures), nobody, (1,))
+    assert found.form.embeddings is None
+    assert found.form.reason.startswith("built, not run here: ")
+    outcomes = {claim.claim: (claim.outcome, claim.evidence) for claim in found.claims}
+    assert outcomes["2:4 weights"][0] == "proven"
+    assert outcomes["2:4 kernels"] == ("not known here", found.form.reason)
