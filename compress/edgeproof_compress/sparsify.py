@@ -48,7 +48,6 @@ from edgeproof_train.weights import weights_digest
 STAGE = "sparsify"
 PLAN_FILE = "permutation.json"
 REPORT_FILE = "sparsity.json"
-LR_SCALE = 0.1
 STATISTICS_IMAGES = 512
 
 Plain = dict[str, Any]
@@ -75,7 +74,7 @@ def sparsify(data: RunData) -> Trained:
     hold(student, masks)
     estimate_statistics(student, seen_images(data), data.context.device)
     if config.epochs:
-        loop = tuning_config(recipe.train, config.epochs, config.lr or LR_SCALE * recipe.train.lr)
+        loop = tuning_config(recipe.train, config.epochs, config.lr or recipe.train.lr)
         loop = loop.model_copy(update={"freeze": still_frozen(loop.freeze, masks)})
         tuned = fine_tune(data, STAGE, student, loop)
     else:
