@@ -107,11 +107,12 @@ def unit_rows(embeddings: np.ndarray, length: float = 1.0) -> np.ndarray:
     rows = np.asarray(embeddings, np.float32)
     if len(rows) == 1:
         # A camera asks for one image at a time: scalars take a tenth of the time of arrays of one.
-        square = float(np.dot(rows[0], rows[0]))
+        with np.errstate(over="ignore"):
+            square = float(np.dot(rows[0], rows[0]))
         if EXACT_SQUARES[0] < square < EXACT_SQUARES[1]:
             return rows * np.float32(length / math.sqrt(square))
     lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows, dtype=np.float64))
-    factors = np.divide(length, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    factors = np.divide(length, lengths, out=np.zeros_like(lengths), where=lengths != 0)
     return np.multiply(rows, factors[:, None], out=np.empty_like(rows), casting="same_kind")
 
 

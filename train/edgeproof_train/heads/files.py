@@ -68,7 +68,7 @@ def head_bytes(head: Head, *, half: bool = False) -> bytes:
     changed = largest_change(head, parse_head(data, labels_text(head).encode()))
     if changed > HALF_TOLERANCE:
         raise DataError(
-            f"half precision changes what the head says of its own keys by {100 * changed:.0f} % of its range",
+            f"half precision changes scores of the head's own keys by {100 * changed:.0f} % of their range",
             fix="keep it in float32, or fit it more smoothly (a larger lambda)",
         )
     return data
