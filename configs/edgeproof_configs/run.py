@@ -42,7 +42,11 @@ RECORDED_PACKAGES = (
     "onnx",
     "onnxruntime-gpu",
     "onnxruntime",
+    "tensorrt",
     "tensorrt-rtx",
+    "openvino",
+    "cuda-python",
+    "nvidia-modelopt",
     "numpy",
     "pillow",
 )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,9 @@ def test_environment__versions_without_importing() -> None:
     found = environment()
     assert found["python"] == sys.version.split()[0]
     assert {"edgeproof", "numpy", "pillow"} <= set(found["versions"])
+    modules = {"openvino": "openvino", "tensorrt-rtx": "tensorrt_rtx", "nvidia-modelopt": "modelopt"}
+    for package, module in modules.items():
+        assert (package in found["versions"]) == (find_spec(module) is not None)
 
 
 def test_check_free__more_than_there_is(tmp_path: Path) -> None:
