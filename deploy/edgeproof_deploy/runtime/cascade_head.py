@@ -44,9 +44,10 @@ class CascadeHead(Head):
     `threshold`; its probabilities are then those of the cascade, and labels that it does not know have none.
     The last step answers what reaches it.
 
-    `product`: a step keeps what it gives to its `answers` and passes the rest r on:
-    `p(y) = r p_s(y)` for its answers, then `r <- r (1 - sum of p_s over its answers)`. Where less than
-    `least_share` would be passed on, the rest stays as the step has it, and later steps are not asked.
+    `product`: the chain rule. A step keeps what it gives to its `answers` and passes the rest r on:
+    `p(y) = r p_s(y)` for its answers, then `r <- r (1 - sum of p_s over its answers)`; p_s is its probability
+    given that no label is true that an earlier step kept. Where less than `least_share` would be passed on,
+    the rest stays as the step has it, and later steps are not asked.
 
     Attributes:
         labels: K names, all different.
@@ -83,6 +84,8 @@ class CascadeHead(Head):
         last = self.steps[-1]
         steps = (*self.steps[:-1], replace(last, answers=np.ones(len(last.rows), bool), threshold=0.0))
         object.__setattr__(self, "steps", steps)
+        if self.combine == "product" and any(left_over.all() for left_over in self._taken()):
+            raise ValueError("a step knows only labels that earlier ones keep: product leaves it nothing")
         reached = {int(row) for step in steps for row in step.rows[step.answers]}
         if reached != set(range(len(self.labels))):
             lost = [label for row, label in enumerate(self.labels) if row not in reached]
@@ -142,12 +145,16 @@ class CascadeHead(Head):
         reach = np.zeros(len(at))
         arrived = np.zeros((len(at), len(self.steps)), bool)
         parts: list[tuple[np.ndarray, np.ndarray]] = []
+        taken = self._taken()
         for number, step in enumerate(self.steps):
             images = np.flatnonzero(np.isfinite(reach))
             if not len(images):
                 break
             arrived[images, number] = True
             shares = step.log_shares(embeddings, at[images], ask)
+            if self.combine == "product" and taken[number].any():
+                shares = np.where(taken[number], -np.inf, shares)
+                shares -= np.logaddexp.reduce(shares, axis=1)[:, None]
             last = number == len(self.steps) - 1
             kept, passed = self._kept(step, shares, reach[images], last)
             place = np.ix_(images, step.rows)
@@ -164,6 +171,15 @@ class CascadeHead(Head):
         known = np.isfinite(logs)
         floor = np.minimum(np.where(known, logs, np.inf).min(axis=1), LEAST) - 1
         return np.where(known, logs, floor[:, None]), arrived, share.argmax(axis=1)
+
+    def _taken(self) -> list[np.ndarray]:
+        """Return for each step which of its labels (V,) an earlier one may answer."""
+        earlier: set[int] = set()
+        found = []
+        for step in self.steps:
+            found.append(np.isin(step.rows, list(earlier)))
+            earlier.update(int(row) for row in step.rows[step.answers])
+        return found
 
     def _kept(
         self, step: Step, shares: np.ndarray, reach: np.ndarray, last: bool
@@ -189,6 +205,10 @@ class CascadeHead(Head):
         """
         where = {row: number for number, row in enumerate(rows)}
         steps = [left for step in self.steps if (left := step.take(where)) is not None]
+        if self.combine == "product":
+            kept = [set(step.rows[step.answers].tolist()) for step in steps]
+            earlier = [set[int]().union(*kept[:number]) for number in range(len(kept))]
+            steps = [step for step, known in zip(steps, earlier) if set(step.rows.tolist()) - known]
         labels = tuple(self.labels[row] for row in rows)
         return CascadeHead(labels, tuple(steps), self.combine, self.least_share, self.width)
 

@@ -113,7 +113,7 @@ class Step:
         """Return what it is stored as; the arrays of its head after `head.`."""
         found = {
             "rows": self.rows,
-            "answers": self.answers.astype(np.uint8),
+            "answers": self.answers.astype(np.int64),
             "threshold": np.array(self.threshold, np.float64),
             "temperature": np.array(self.temperature, np.float64),
         }

@@ -44,7 +44,7 @@ def test_routing_figures__by_hand() -> None:
     assert (found["images"], found["labelled"]) == (7, 6)
     # Right: yak, cup, poodle. With an oracle the lost yak would be one again, and no pug would be.
     assert found["accuracy"] == pytest.approx(3 / 6)
-    assert oracle.tolist() == [0, 1, 3, 3, 0, 3]
+    assert oracle.tolist() == [True, True, False, False, True, True]
     assert found["oracle_accuracy"] == pytest.approx(4 / 6)
     assert found["lost_by_routing"] == pytest.approx(1 / 6)
 
@@ -55,6 +55,21 @@ def test_routing_figures__nothing_is_labelled() -> None:
     assert "accuracy" not in found
     assert [row["precision"] for row in found["steps"]] == [None, None]
     assert [row["answered"] for row in found["steps"]] == [2, 0]
+
+
+def test_routing_figures__a_second_opinion_is_no_wrong_route() -> None:
+    first = Step(np.arange(2), np.ones(2), 0.9, head=LinearHead(LABELS[:2], AXES[:2], None, 4.0))
+    again = Step(np.arange(2), np.ones(2), head=LinearHead(LABELS[:2], AXES[[1, 0]]))
+    head = CascadeHead(LABELS[:2], (first, again))
+    embeddings = np.array([[1, 0, 0, 0], [1, 1.1, 0, 0], [1.1, 1, 0, 0]], np.float32)
+    routed = head.routed(embeddings)
+    assert routed.answered.tolist() == [0, 1, 1]
+    labels = np.array([0, 0, 0])
+    oracle = with_oracle(head, embeddings, labels, None)
+    found = routing_figures(head, routed, labels, ["1", "2"], oracle)
+    assert [row["precision"] for row in found["steps"]] == [1, 1]
+    assert [row["recall"] for row in found["steps"]] == [1, 1]
+    assert (found["accuracy"], found["oracle_accuracy"]) == pytest.approx((2 / 3, 1))
 
 
 def test_owners__the_first_step_that_may_answer() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from edgeproof_configs.errors import DataError
 from edgeproof_data.paths import some_of
+from edgeproof_data.sets import ImageSet
 
 Part = Literal["shots", "text", "unlabelled", "val"]
 UNIT_TOLERANCE = 1e-3
@@ -29,6 +31,23 @@ class Rows(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Surroundings:
+    """What a run has around its evidence, for a head that looks at more than features.
+
+    Attributes:
+        root: of the data, where relative paths are looked for first.
+        unseen: labels that were held out of training.
+        val: the images of the rows of `val`; None where there are none.
+        device: where networks run.
+    """
+
+    root: Path
+    unseen: tuple[str, ...] = ()
+    val: ImageSet | None = None
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
 class Evidence:
     """All that a head may look at while it is fitted. Features of test images are at most `unlabelled`.
 
@@ -41,6 +60,7 @@ class Evidence:
         val: labelled features on which hyper-parameters are chosen; without them defaults are taken.
         logit_scale: factor on cosines between image and text, as the teacher was trained with.
         said: what was changed on the way in, in words.
+        around: of a run; None where there are arrays only.
     """
 
     names: tuple[str, ...]
@@ -51,6 +71,7 @@ class Evidence:
     val: Rows | None = None
     logit_scale: float = 100.0
     said: tuple[str, ...] = ()
+    around: Surroundings | None = None
 
     @property
     def dim(self) -> int:

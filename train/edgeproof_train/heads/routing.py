@@ -33,9 +33,9 @@ def owners(cascade: CascadeHead) -> np.ndarray:
 def with_oracle(
     cascade: CascadeHead, embeddings: np.ndarray, labels: np.ndarray, ask: Ask | None
 ) -> np.ndarray:
-    """Return the label of each image if routing never erred, int64 (N,).
+    """Return whether each image would be right if routing never erred, bool (N,).
 
-    Each image goes to the step that owns its true label, which chooses between the labels that it owns.
+    That is where a step that may answer the true label finds it best among all that it may answer.
 
     Args:
         cascade: of S steps.
@@ -43,13 +43,12 @@ def with_oracle(
         labels: (N,) true rows, none below 0.
         ask: gives the scores of specialists.
     """
-    owner, found = owners(cascade), np.zeros(len(labels), np.int64)
-    for number, step in enumerate(cascade.steps):
-        images = np.flatnonzero(owner[labels] == number)
+    found = np.zeros(len(labels), bool)
+    for step in cascade.steps:
+        images = np.flatnonzero(np.isin(labels, step.rows[step.answers]) & ~found)
         if len(images):
-            own = owner[step.rows] == number
-            shares = np.where(own, step.log_shares(embeddings, images, ask), -np.inf)
-            found[images] = step.rows[shares.argmax(axis=1)]
+            shares = np.where(step.answers, step.log_shares(embeddings, images, ask), -np.inf)
+            found[images] = step.rows[shares.argmax(axis=1)] == labels[images]
     return found
 
 
@@ -62,32 +61,36 @@ def routing_figures(
 ) -> Plain:
     """Return how well images were routed, and what wrong routes cost.
 
-    A step's precision is the share of the images that it answered whose label it owns; its recall the share
-    of the images whose label it owns that it answered; `accuracy` the share of those it answered that are
-    right in the end. Shares of nothing are None.
+    A step's precision is the share of the images that it answered whose label it may answer. Its recall is
+    the share that it answered of the images whose label it may answer, without those that went to another
+    step that may answer them too. `accuracy` is the share right of those that it answered. Shares of nothing
+    are None.
 
     Args:
         cascade: of S steps.
         routed: what it said of N images.
         labels: (N,) true rows; -1 where there is none: such images count as arrived and answered only.
         names: of the steps.
-        oracle: (N,) what `with_oracle` returns of the labelled images, in their order.
+        oracle: (N,) bool, what `with_oracle` returns of the labelled images, in their order.
 
     Returns:
-        `images`, `labelled`, `steps` (a row each), `confusion` (row: the owner, column: who answered) and,
-        where there are labels, `accuracy`; with `oracle` `oracle_accuracy` and `lost_by_routing`.
+        `images`, `labelled`, `steps` (a row each), `confusion` (row: the first step that may answer the
+        label, column: the one that did) and, where there are labels, `accuracy`; with `oracle`
+        `oracle_accuracy` and `lost_by_routing`.
     """
     known = np.flatnonzero(labels >= 0)
     answered, true = routed.answered[known], labels[known]
     owner, best = owners(cascade)[true], routed.logits[known].argmax(axis=1)
+    may = np.stack([np.isin(true, step.rows[step.answers]) for step in cascade.steps])
+    well = may[answered, np.arange(len(known))]
     steps = [
         {
             "step": name,
             "arrived": int(routed.arrived[:, number].sum()),
             "answered": int((routed.answered == number).sum()),
             "threshold": cascade.steps[number].threshold,
-            "precision": share(owner[answered == number] == number),
-            "recall": share(answered[owner == number] == number),
+            "precision": share(well[answered == number]),
+            "recall": share((answered == number)[may[number] & ~(well & (answered != number))]),
             "accuracy": share((best == true)[answered == number]),
         }
         for number, name in enumerate(names)
@@ -99,7 +102,7 @@ def routing_figures(
     if len(known):
         found["accuracy"] = float((best == true).mean())
     if oracle is not None and len(known):
-        found["oracle_accuracy"] = float((oracle == true).mean())
+        found["oracle_accuracy"] = float(oracle.mean())
         found["lost_by_routing"] = found["oracle_accuracy"] - found["accuracy"]
     return found
 
