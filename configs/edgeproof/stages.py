@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Any
 
 from edgeproof_configs import __version__
 from edgeproof_configs.files import FileTable, digest_of
-from edgeproof_configs.run import RunDir
+from edgeproof_configs.run import RunDir, StageRecord
 from edgeproof_configs.schema import Plain
 from edgeproof_configs.stage import StageContext, StageOutcome
 
 TRAINED_IN_PLACE = ("contrastive",)
+CACHE_PLAN = re.compile(r"-[0-9a-f]{16}(?=[-.])")
+CACHE_TIMES = ("index.npy", "manifest.json")
 NOT_OF_WORDS = ("classifier", "teacher_head")
 """Kinds of heads that say themselves what the student is trained to; under the others only words count."""
 BEFORE_HEAD = ("embed", "baseline", "train", "sparsify", "quantize", "export")
@@ -184,14 +187,20 @@ def inputs_digest(stage: Stage, plain: Plain, run: RunDir, files: FileTable, dat
             "settings": settings,
             "files": [files.sha256(file) for file in named],
             "data": data_digest if "data" in stage.keys else None,
-            "before": {
-                name: [(file, seen["sha256"]) for file, seen in sorted(record.outputs.items())]
-                if record
-                else None
-                for name, record in before.items()
-            },
+            "before": {name: contents(record) if record else None for name, record in before.items()},
         }
     )
+
+
+def contents(record: StageRecord) -> list[tuple[str, str]]:
+    """Return name and sha256 of what a stage left behind, as far as it says something.
+
+    A cache names its files after the sizes and times of its images and keeps these in index and manifest:
+    photos that were copied give the same embeddings, and nothing is trained again for their new times.
+    """
+    told = ((CACHE_PLAN.sub("", file), seen["sha256"]) for file, seen in record.outputs.items())
+    kept = (file for file in told if record.stage != "embed" or Path(file[0]).name not in CACHE_TIMES)
+    return sorted(kept)
 
 
 def named_files(settings: Any, root: Path | None) -> list[Path]:

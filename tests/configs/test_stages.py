@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from tests.integration.tiny import make_data, make_recipe
 
 from edgeproof.stages import CHAIN, first_stage_touched, inputs_digest
 from edgeproof_configs.files import FileTable
+from edgeproof_configs.loader import load_recipe
 from edgeproof_configs.run import RunDir
+from edgeproof_configs.stage import StageContext
+from edgeproof_train.stages import embed_stage
 
 BOTH = {"losses": None, "sparsity": {"epochs": 1}, "quantization": {"images": 8}}
 WORDS = {"kind": "text_kl"}
@@ -71,3 +77,28 @@ def test_inputs_digest__of_a_run_that_is_the_teacher_only_its_student_counts(tmp
     assert digest() == before
     (teacher / "train" / "model.safetensors").write_bytes(b"other")
     assert digest() != before
+
+
+def test_inputs_digest__photos_with_other_times_and_the_same_contents_count_as_the_same(
+    tmp_path: Path,
+) -> None:
+    data = make_data(tmp_path / "data")
+    recipe = load_recipe(str(make_recipe(tmp_path, data, baseline=None)), []).recipe
+    train = next(stage for stage in CHAIN if stage.name == "train")
+    found, names = [], []
+    for number in range(3):
+        photos = sorted((data / "train").rglob("*.png"))
+        for photo in photos:
+            os.utime(photo, (1_700_000_000 + number, 1_700_000_000 + number))
+        if number == 2:
+            np.save(data / "images.npy", np.load(data / "images.npy")[::-1])
+        run = RunDir(tmp_path / f"run{number}")
+        files = FileTable(tmp_path / f"files{number}.tsv")
+        outcome = embed_stage(StageContext(recipe, run, "cpu", False, files))
+        run.finish("embed", "", outcome.outputs, 0.0, outcome.metrics)
+        record = run.record("embed")
+        assert record is not None
+        names.append(set(record.outputs))
+        found.append(inputs_digest(train, recipe.model_dump(mode="json"), run, files, ""))
+    assert names[0] != names[1]
+    assert found[0] == found[1] != found[2]
