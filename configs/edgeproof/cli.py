@@ -311,4 +311,28 @@ def data_check(
     return check(folder, smallest_side=smallest, near=near, as_json=as_json)
 
 
+@data_app.command("split")
+def data_split(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Class folders, or train and test with class folders.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT.csv", help="A new table: path,part,label.")],
+    shots: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Training images of each class.", show_default=False)
+    ],
+    val_shots: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Validation images of each class.  [N, at most 4]", show_default=False
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Another seed draws other images.")] = 0,
+    as_json: JsonOption = False,
+) -> int:
+    """Draw a few images of each class, and say which classes are rare."""
+    from edgeproof.data_split import split
+
+    return split(folder, out, shots=shots, val_shots=val_shots, seed=seed, as_json=as_json)
+
+
 app.add_typer(data_app, name="data")

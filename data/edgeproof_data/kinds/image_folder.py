@@ -17,6 +17,7 @@ from edgeproof_data.labelling import Labels, check_classes, folder_labels, order
 from edgeproof_data.paths import counted, resolve_path, some_of
 from edgeproof_data.prompts import clean_name, read_labels
 from edgeproof_data.sets import NO_LABEL, SPLITS, DataSource, ImageSet, SplitName
+from edgeproof_data.split_table import Entry, read_split
 from edgeproof_data.splitting import stratified_split
 from edgeproof_data.tables import check_table_files, read_captions
 
@@ -39,8 +40,10 @@ class ImageFolder(DataSource):
             train: folder of the training images.
             test: folder of the images that are scored once, at the end.
             val: folder of the images that choices are made on, or the fraction of `train` to use for that.
-            labels: `folders` (the first level below a part is the class), `none`, or a csv table
-                `path,label`.
+            split: csv table `path,part,label`, as `data split` writes it, that names the images of each part
+                in place of folders; `val` counts only where the table has no part of this name.
+            labels: `folders` (the first level below a part is the class, or what `split` says), `none`, or a
+                csv table `path,label`.
             unlabelled: parts whose images have no labels although the others have.
             classes: file of class names, one a line, that fixes their order.
             unseen: classes to keep out of `train` and `val`, or a file of them.
@@ -53,6 +56,7 @@ class ImageFolder(DataSource):
         train: str = "train"
         test: str = "test"
         val: Annotated[float, Field(gt=0, lt=1)] | str = 0.1
+        split: str | None = None
         labels: str = "folders"
         unlabelled: tuple[SplitName, ...] = ()
         classes: str | None = None
@@ -67,6 +71,10 @@ class ImageFolder(DataSource):
                     raise ValueError(f"{key} has no effect with labels: none")
             if self.unseen and "train" in self.unlabelled:
                 raise ValueError("unseen classes cannot be kept out of train while train is unlabelled")
+            if self.split is not None and (self.train, self.test) != ("train", "test"):
+                raise ValueError("train and test have no effect beside split: the table names their images")
+            if self.split is not None and isinstance(self.val, str):
+                raise ValueError("val: a folder has no effect beside split: the table names its images")
             if self.seed and isinstance(self.val, str):
                 raise ValueError("seed has no effect where val is a folder")
             return self
@@ -133,7 +141,7 @@ class ImageFolder(DataSource):
     def files(self) -> list[Path]:
         """Return all images and tables."""
         given = self.settings
-        tables = [given.captions, given.classes]
+        tables = [given.captions, given.classes, given.split]
         tables.append(given.labels if given.labels not in ("folders", "none") else None)
         tables.append(given.unseen if isinstance(given.unseen, str) else None)
         images = [
@@ -151,6 +159,22 @@ class ImageFolder(DataSource):
         return captions
 
     @cached_property
+    def _split(self) -> list[Entry] | None:
+        if self.settings.split is None:
+            return None
+        file = resolve_path(self.settings.split, self.root)
+        entries = read_split(file, self.root)
+        unnamed = [entry.path for entry in entries if not entry.label]
+        unnamed = [] if self.settings.labels != "folders" else unnamed
+        if unnamed:
+            raise DataError(
+                f"{counted(len(unnamed), 'image')} of this table without a label: {some_of(unnamed)}",
+                where=file,
+                fix="add them, or set data.labels",
+            )
+        return entries
+
+    @cached_property
     def _content(self) -> _Content:
         paths = self._list_parts()
         labels: Labels = dict.fromkeys(paths)
@@ -165,7 +189,7 @@ class ImageFolder(DataSource):
         for name in ("train", "val"):
             if name in sets:
                 sets[name] = _without(sets[name], unseen)
-        if not isinstance(self.settings.val, str) and len(sets["train"]):
+        if "val" not in sets and not isinstance(self.settings.val, str) and len(sets["train"]):
             train = sets["train"]
             stay, out = stratified_split(train.paths, train.labels, self.settings.val, self.settings.seed)
             sets["train"], sets["val"] = train.subset(stay), train.subset(out)
@@ -191,7 +215,12 @@ class ImageFolder(DataSource):
         return folders
 
     def _list_parts(self) -> dict[SplitName, list[str]]:
-        """Return the images of each part that has a folder, relative to the root."""
+        """Return the images of each part that has a folder, or that the table names, relative to the root."""
+        if self._split is not None:
+            return {
+                name: sorted(entry.path for entry in self._split if entry.part == name)
+                for name in dict.fromkeys(entry.part for entry in self._split)
+            }
         paths: dict[SplitName, list[str]] = {}
         owner: dict[str, SplitName] = {}
         for name, folder in self._folders().items():
@@ -212,6 +241,9 @@ class ImageFolder(DataSource):
         wanted: dict[SplitName, list[str]] = dict(paths)
         for name in self.settings.unlabelled:
             wanted.pop(name, None)
+        if self.settings.labels == "folders" and self._split is not None:
+            label = {entry.path: entry.label for entry in self._split}
+            return {name: [label[path] for path in found] for name, found in wanted.items()}
         if self.settings.labels == "folders":
             folders = self._folders()
             return {name: folder_labels(self.root, folders[name], found) for name, found in wanted.items()}

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from edgeproof.__main__ import main
+from edgeproof_data.kinds.image_folder import ImageFolder
+
+COUNTS = {"apple": 12, "pear": 9, "quince": 3}
+
+
+def fill(root: Path, counts: dict[str, int], first: int = 0) -> None:
+    for name, count in counts.items():
+        (root / name).mkdir(parents=True)
+        for number in range(first, first + count):
+            Image.new("RGB", (18, 18), (number, 90, 20)).save(root / name / f"{number:02d}.png")
+
+
+def rows_of(table: Path) -> list[dict[str, str]]:
+    with table.open(newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def test_split__of_class_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(tmp_path / "fruit", COUNTS)
+    table = tmp_path / "few.csv"
+    words = ["data", "split", str(tmp_path / "fruit"), str(table), "--shots", "2", "--val-shots", "1"]
+    assert main([*words, "--seed", "1"]) == 0
+    rows = rows_of(table)
+    assert Counter(row["part"] for row in rows) == {"train": 6, "val": 3, "test": 15}
+    assert len({row["path"] for row in rows}) == 24
+    said = capsys.readouterr().out
+    assert "train: 6 images, 2 images a class, effective classes 100 %" in said
+    assert "imbalanced: fewest quince 0, pear 6, apple 9" in said
+    data = ImageFolder(ImageFolder.Config(root=str(tmp_path / "fruit"), split=str(table)))
+    assert len(data.split("train")) == 6
+    assert data.class_names == ("apple", "pear", "quince")
+
+
+def test_split__test_stays_and_the_seed_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(tmp_path / "fruit" / "train", COUNTS)
+    fill(tmp_path / "fruit" / "test", {"apple": 5, "pear": 1, "quince": 1}, first=30)
+    drawn = []
+    for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
+        table = tmp_path / f"{name}.csv"
+        words = ["data", "split", str(tmp_path / "fruit"), str(table), "--shots", "4", "--json"]
+        assert main([*words, "--seed", seed]) == 0
+        drawn.append({(row["path"], row["part"]) for row in rows_of(table)})
+        told = json.loads(capsys.readouterr().out)
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert sum(part == "test" for _, part in drawn[0]) == 7
+    assert told["parts"]["train"]["classes_with_fewer"] == {"quince": 3}
+    assert told["parts"]["test"]["balanced"] is False
+    assert told["val_shots"] == 4
+
+
+def test_split__never_overwrites(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(tmp_path / "fruit", COUNTS)
+    (tmp_path / "few.csv").write_text("mine")
+    assert main(["data", "split", str(tmp_path / "fruit"), str(tmp_path / "few.csv"), "--shots", "2"]) == 2
+    assert "exists and is not overwritten" in capsys.readouterr().err
+
+
+def test_split__nothing_left_to_test(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(tmp_path / "fruit", {"apple": 2, "pear": 2})
+    assert main(["data", "split", str(tmp_path / "fruit"), str(tmp_path / "few.csv"), "--shots", "9"]) == 1
+    assert "no image is left for val" in capsys.readouterr().err
+    assert not (tmp_path / "few.csv").exists()
