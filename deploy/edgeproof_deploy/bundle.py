@@ -18,6 +18,7 @@ from edgeproof_deploy.runtime.bundle import (
     ENGINES_FOLDER,
     MANIFEST,
     SCHEMA_VERSION,
+    SPECIALISTS_FOLDER,
     TEXT_FOLDER,
     Bundle,
     manifest_digest,
@@ -45,6 +46,7 @@ class BundleParts:
         engines: plans and their sidecars; they keep their names.
         text: model, settings and merges of the text tower; they keep their names.
         self_test: images and what the models gave for them, as `write_self_test` returns them.
+        specialists: what steps of a cascade ask about images: files by their names below `specialists/`.
         facts: what the manifest says besides: `teacher`, `student`, `data`, `recipe`, `versions`, `verdict`.
     """
 
@@ -57,6 +59,7 @@ class BundleParts:
     engines: Sequence[Path] = ()
     text: Sequence[Path] = ()
     self_test: Sequence[Path] = ()
+    specialists: Mapping[str, Path] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def sources(self) -> dict[str, Path]:
@@ -70,6 +73,7 @@ class BundleParts:
             listed["report.html"] = self.report
         listed |= {file.name: file for file in self.models}
         listed |= {f"{SELF_TEST_FOLDER}/{file.name}": file for file in self.self_test}
+        listed |= {f"{SPECIALISTS_FOLDER}/{name}": file for name, file in self.specialists.items()}
         listed |= {f"{TEXT_FOLDER}/{file.name}": file for file in self.text}
         return listed | {f"{ENGINES_FOLDER}/{file.name}": file for file in self.engines}
 

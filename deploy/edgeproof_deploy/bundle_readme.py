@@ -30,6 +30,11 @@ PURPOSE = {
     "text/merges.txt": "CLIP's byte-pair merges, from which the number of every token follows",
     "manifest.json": "size and sha256 of every file, and what the bundle was made from",
 }
+SPECIALIST = {
+    "model.onnx": "a model that the head asks about some of the images; it reads them itself",
+    "preprocess.json": "from an image to its input",
+    "labels.txt": "its classes, in the order of its scores",
+}
 SELF_TEST = {
     "self_test.json": "digests of what preprocessing makes of the images beside it, and limits",
     "outputs.safetensors": "what each model gave for them, and the fp32 student in PyTorch",
@@ -117,6 +122,8 @@ def purpose(name: str, parts: BundleParts) -> str:
     if name.startswith("engines/"):
         sidecar = next(file for file in parts.engines if file.name == f"{PurePath(name).stem}.json")
         return plan_words(read_json(sidecar))
+    if name.startswith("specialists/"):
+        return SPECIALIST[PurePath(name).name]
     if name.startswith("self_test/"):
         return SELF_TEST.get(name.removeprefix("self_test/"), "an image of the self-test")
     return PURPOSE[name]

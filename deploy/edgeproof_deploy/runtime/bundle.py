@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
 LARGEST_MANIFEST_BYTES = 64_000_000
-ENGINES_FOLDER, TEXT_FOLDER = "engines", "text"
+ENGINES_FOLDER, TEXT_FOLDER, SPECIALISTS_FOLDER = "engines", "text", "specialists"
 LARGE_PLAN_BYTES = 32_000_000
 
 
@@ -191,15 +191,16 @@ class Bundle:
         """Compare the sha256 of every file that was not read yet and return how many bytes that took.
 
         Args:
-            large_plans: also engine plans and a text tower above `LARGE_PLAN_BYTES`. Who does not run one
-                can leave it out: its size was compared, and reading it would take longer than a prediction.
+            large_plans: also engine plans, specialists and a text tower above `LARGE_PLAN_BYTES`. Who does
+                not run one can leave it out: its size was compared, and reading it would take longer than a
+                prediction.
 
         Raises:
             BundleError: a file was changed.
         """
         count = 0
         for name, entry in self.listed.items():
-            later = name.startswith((f"{ENGINES_FOLDER}/", f"{TEXT_FOLDER}/"))
+            later = name.startswith((f"{ENGINES_FOLDER}/", f"{TEXT_FOLDER}/", f"{SPECIALISTS_FOLDER}/"))
             is_large = later and entry["size"] > LARGE_PLAN_BYTES
             if name not in self._checked and (large_plans or not is_large):
                 count += len(self.read(name))

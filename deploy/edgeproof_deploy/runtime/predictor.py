@@ -13,11 +13,12 @@ from PIL import Image
 from edgeproof_deploy.runtime.bundle import Bundle
 from edgeproof_deploy.runtime.errors import BundleError, LabelError, UnavailableError
 from edgeproof_deploy.runtime.head import HEAD_FILE, Head, ZeroShotHead, check_words, head_of_rows, read_head
-from edgeproof_deploy.runtime.preprocess import ImageError, Preprocess
+from edgeproof_deploy.runtime.preprocess import ImageError, Preprocess, Source
 from edgeproof_deploy.runtime.session import ENGINES, MODEL_FILE, Session, first_line, open_engine
-from edgeproof_deploy.runtime.sources import Images, named_sources, prepared_batches
+from edgeproof_deploy.runtime.sources import Images, Named, named_sources, prepared_batches
 
 if TYPE_CHECKING:
+    from edgeproof_deploy.runtime.specialists import Specialists
     from edgeproof_deploy.runtime.text_encoder import TextEncoder
 
 __all__ = ["ENGINES", "MODEL_FILE", "PREPROCESS_FILE", "Prediction", "Predictor"]
@@ -58,6 +59,7 @@ class Predictor:
         head: Head,
         model: str = MODEL_FILE,
         threads: int | None = None,
+        engine: str = "onnxruntime",
     ):
         self.model = model
         self.bundle = bundle
@@ -67,6 +69,7 @@ class Predictor:
         self._bundled = head
         self._threads = threads
         self._text: TextEncoder | None = None
+        self._specialists = _specialists_of(bundle, head, engine, threads)
 
     @classmethod
     def open(
@@ -106,7 +109,7 @@ class Predictor:
         session = open_engine(bundle, engine, threads, model=model, rebuild=rebuild)
         _check_shapes(session, preprocess, head)
         bundle.verify(large_plans=False)
-        return cls(bundle, preprocess, session, head, session.model, threads)
+        return cls(bundle, preprocess, session, head, session.model, threads, engine)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -184,8 +187,11 @@ class Predictor:
             raise ValueError(f"top_k must be at least 1, got {top_k}")
         head = self.head if labels is None else self._choose(self.head, labels)
         predictions = []
-        for names, embeddings in self._embeddings(images, batch_size, workers, broken):
-            for name, shares in zip(names, head.probabilities(embeddings)):
+        named = named_sources(images, broken)
+        sources = dict(named)
+        for names, embeddings in self._embeddings(named, batch_size, workers, broken):
+            seen = self._seeing(head, [sources[name] for name in names])
+            for name, shares in zip(names, seen.probabilities(embeddings)):
                 best = np.argsort(-shares, kind="stable")[:top_k]
                 predictions.append(Prediction(name, [(head.labels[row], float(shares[row])) for row in best]))
         return predictions
@@ -199,7 +205,8 @@ class Predictor:
         broken: list[ImageError] | None = None,
     ) -> np.ndarray:
         """Return the embeddings of images as the model gives them, not normalised: float32 (N, D)."""
-        rows = [rows for _, rows in self._embeddings(images, batch_size, workers, broken)]
+        named = named_sources(images, broken)
+        rows = [rows for _, rows in self._embeddings(named, batch_size, workers, broken)]
         return np.concatenate(rows) if rows else np.zeros((0, self.head.dim), np.float32)
 
     def embed_image(self, image: Image.Image, name: str = "image") -> np.ndarray:
@@ -209,6 +216,8 @@ class Predictor:
     def close(self) -> None:
         """Free the models."""
         self.session.close()
+        if self._specialists is not None:
+            self._specialists.close()
         if self._text is not None:
             self._text.session.close()
             self._text = None
@@ -231,6 +240,15 @@ class Predictor:
         both = [rows[label] if label in rows else head.weight[own[label]] for label in labels]
         return head_of_rows(labels, np.stack(both), head)
 
+    def _seeing(self, head: Head, images: list[Source]) -> Head:
+        """Return the head for some images: one that asks specialists is given them."""
+        if self._specialists is None:
+            return head
+        from edgeproof_deploy.runtime.cascade_head import CascadeHead
+
+        assert isinstance(head, CascadeHead)
+        return self._specialists.asked_about(head, images)
+
     def _text_encoder(self) -> TextEncoder:
         if self._text is None:
             # Only who asks for other words waits for the tower and its tokenizer.
@@ -240,12 +258,11 @@ class Predictor:
         return self._text
 
     def _embeddings(
-        self, images: Images, batch_size: int, workers: int, broken: list[ImageError] | None
+        self, named: list[Named], batch_size: int, workers: int, broken: list[ImageError] | None
     ) -> Iterator[tuple[list[str], np.ndarray]]:
         """Yield names and embeddings (B, D), a batch at a time."""
         if batch_size < 1 or workers < 0:
             raise ValueError(f"expected batch_size >= 1 and workers >= 0, got {batch_size} and {workers}")
-        named = named_sources(images, broken)
         batches = prepared_batches(
             named, self.preprocess, batch_size=batch_size, workers=workers, broken=broken
         )
@@ -264,6 +281,17 @@ class Predictor:
         if not finite.all():
             raise BundleError(self.model, f"gives NaN or infinity for {names[int(np.argmin(finite))]}")
         return embeddings
+
+
+def _specialists_of(bundle: Bundle, head: Head, engine: str, threads: int | None) -> Specialists | None:
+    """Return the specialists of a bundle whose head asks some; others import nothing of them."""
+    if not getattr(head, "specialists", None):
+        return None
+    from edgeproof_deploy.runtime.cascade_head import CascadeHead
+    from edgeproof_deploy.runtime.specialists import Specialists
+
+    assert isinstance(head, CascadeHead)
+    return Specialists(bundle, head, engine, threads)
 
 
 def _check_shapes(session: Session, preprocess: Preprocess, head: Head) -> None:
