@@ -66,7 +66,7 @@ def of_file(file: Path) -> FeatureSets:
     )
 
 
-def part(arrays: dict[str, np.ndarray], name: str, classes: int) -> Rows:
+def part(arrays: dict[str, np.ndarray], name: Any, classes: int) -> Rows:
     """Return features and labels of a part of a file, checked."""
     found = labelled_rows(name, arrays.get(f"{name}_features"), arrays.get(f"{name}_labels"), classes, [])
     assert found is not None
@@ -135,7 +135,8 @@ def sets_of(data: RunData, side: Any) -> FeatureSets:
     rows = rows_of(data, side, images)
     known: dict[str, Rows] = {}
     names: dict[str, tuple[str, ...]] = {}
-    for split in SPLITS:
+    splits: Any = SPLITS
+    for split in splits:
         labels = data.word_labels(images[split])
         at = np.flatnonzero(labels >= 0)
         if not len(at) and split != "val":
@@ -179,6 +180,7 @@ def rows_of(data: RunData, side: Any, images: dict[str, ImageSet]) -> dict[str, 
             if str(kept["key"]) == key:
                 return {name: kept[name] for name in images}
     rows = compute()
+    arrays: dict[str, Any] = {**rows, "key": np.array(key)}
     with atomic_open(file) as handle:
-        np.savez(handle, key=np.array(key), **rows)
+        np.savez(handle, **arrays)
     return rows

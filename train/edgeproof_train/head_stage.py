@@ -10,13 +10,15 @@ import numpy as np
 from edgeproof_configs.files import write_json
 from edgeproof_configs.registry import component_class
 from edgeproof_configs.stage import StageContext, StageOutcome
+from edgeproof_deploy.runtime.head import Head
 from edgeproof_train.head_evidence import Gathered, draw, gather
 from edgeproof_train.head_features import Features
+from edgeproof_train.heads.files import save_head
 from edgeproof_train.heads.fitted import Fitted
 from edgeproof_train.heads.fitting import fit_kind
 from edgeproof_train.metrics import head_metrics
 from edgeproof_train.run_data import RunData
-from edgeproof_train.run_head import TEACHER_FOLDER, is_fitted
+from edgeproof_train.run_head import TEACHER_FOLDER, is_fitted, load_head
 
 HEAD_JSON = "head.json"
 
@@ -35,19 +37,17 @@ def head_stage(context: StageContext) -> StageOutcome:
 
 def fit_stage(context: StageContext) -> StageOutcome:
     """Fit the recipe's head on the run's embeddings, and one of the kind on the teacher's to compare with."""
-    from edgeproof_train.heads.files import save_head
-
     data, config, folder = RunData(context), context.recipe.head, context.folder("head")
     kind: Any = component_class("head", config.kind)
     settings: Any = config
     gathered = gather(data, settings, kind, settings.fit_on)
     fitted = fit_kind(config, gathered.evidence)
-    files = save_head(fitted.head, folder)
+    files = save_head(fitted.head, folder, max_bytes=settings.max_bytes, half=settings.half)
     told = described(gathered, fitted) | {
         "kind": config.kind,
         "settings": config.model_dump(mode="json"),
         "transductive": kind.asked(config).transductive,
-        "val_accuracy": val_accuracy(data, fitted, settings),
+        "val_accuracy": val_accuracy(data, load_head(folder), settings),
     }
     if settings.fit_on == "student" and data.has_teacher:
         other = gather(data, settings, kind, "teacher")
@@ -66,13 +66,13 @@ def described(gathered: Gathered, fitted: Fitted) -> dict[str, Any]:
     return {"evidence": gathered.told, "chosen": plain(fitted.chosen), "notes": notes}
 
 
-def val_accuracy(data: RunData, fitted: Fitted, settings: Any) -> dict[str, float]:
-    """Return what the head reaches with the student on val, on which it may have been chosen."""
+def val_accuracy(data: RunData, head: Head, settings: Any) -> dict[str, float]:
+    """Return what the head, as stored, reaches with the student on val, on which it may have been chosen."""
     val = draw(data, "val", settings.val_shots, settings.seed)
     if not len(val.labels):
         return {}
     rows, names = Features(data, "student").plain("val", val.images), data.words().names
-    return head_metrics(fitted.head.logits, rows, val.labels, names, data.source.unseen)
+    return head_metrics(head.logits, rows, val.labels, names, data.source.unseen)
 
 
 def plain(value: Any) -> Any:

@@ -217,10 +217,10 @@ class ImageFolder(DataSource):
     def _list_parts(self) -> dict[SplitName, list[str]]:
         """Return the images of each part that has a folder, or that the table names, relative to the root."""
         if self._split is not None:
-            return {
-                name: sorted(entry.path for entry in self._split if entry.part == name)
-                for name in dict.fromkeys(entry.part for entry in self._split)
-            }
+            named: dict[SplitName, list[str]] = {}
+            for path, part, _ in sorted(self._split):
+                named.setdefault(part, []).append(path)
+            return named
         paths: dict[SplitName, list[str]] = {}
         owner: dict[str, SplitName] = {}
         for name, folder in self._folders().items():

@@ -45,6 +45,8 @@ class FittedConfig(WordsConfig):
         seed: of the draw of the shots.
         views: augmented views of each shot; 1 is the plain image.
         fit_on: whose features it is fitted on; the teacher's serve the student, which lives in its space.
+        max_bytes: largest size of the stored head; of a cache, keys of a class are merged to fit.
+        half: whether a cache's keys are stored in half precision.
     """
 
     use_text: bool = True
@@ -53,6 +55,8 @@ class FittedConfig(WordsConfig):
     seed: int = 0
     views: PositiveInt = 1
     fit_on: Literal["student", "teacher"] = "student"
+    max_bytes: PositiveInt | None = None
+    half: bool = False
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,17 @@ from edgeproof_deploy.runtime.head import ZeroShotHead
 from edgeproof_train.heads.evidence import Evidence, Part, require
 from edgeproof_train.heads.fitted import Fitted, FittedKind
 
-RECIPE_KEYS = ("labels", "templates", "text_embeddings", "shots", "val_shots", "views", "fit_on")
+RECIPE_KEYS = (
+    "labels",
+    "templates",
+    "text_embeddings",
+    "shots",
+    "val_shots",
+    "views",
+    "fit_on",
+    "max_bytes",
+    "half",
+)
 """Settings that say where a recipe finds its arrays."""
 PART_WORDS: dict[Part, str] = {
     "shots": "labelled images",
