@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from edgeproof_configs.errors import DataError
 from edgeproof_data.sets import ImageSet, SplitName
 from edgeproof_data.shots import ClassMix, draw_shots
 from edgeproof_train.head_features import Features, Side
-from edgeproof_train.heads.evidence import Evidence, evidence_of
+from edgeproof_train.heads.evidence import Evidence, Surroundings, evidence_of
 from edgeproof_train.heads.fitted import Asked, FittedConfig, FittedKind
 from edgeproof_train.run_data import RunData
 
@@ -73,12 +73,13 @@ def gather(data: RunData, config: FittedConfig, kind: type[FittedKind], side: Si
         if len(shots.labels):
             given["features"] = features.views("train", shots.images, views)
             given["labels"], given["views"] = np.repeat(shots.labels, views), views
+    seen: ImageSet | None = None
     if "val" in asked.parts:
         val = draw(data, "val", config.val_shots, config.seed)
         told["val"] = val.told
         if len(val.labels):
             given["val_features"] = features.plain("val", val.images)
-            given["val_labels"] = val.labels
+            given["val_labels"], seen = val.labels, val.images
     if "unlabelled" in asked.parts:
         images = data.split("test")
         given["unlabelled"] = features.plain("test", images)
@@ -94,7 +95,9 @@ def gather(data: RunData, config: FittedConfig, kind: type[FittedKind], side: Si
         given["text"] = words.matrix
     told["text"] = given.get("text") is not None
     scale = config.logit_scale or data.context.metrics("embed")["logit_scale"]
-    return Gathered(evidence_of(words.names, logit_scale=scale, **given), told)
+    around = Surroundings(data.source.root, tuple(data.source.unseen), seen, data.context.device)
+    evidence = evidence_of(words.names, logit_scale=scale, **given)
+    return Gathered(replace(evidence, around=around), told)
 
 
 def wants_shots(config: FittedConfig, asked: Asked) -> bool:
