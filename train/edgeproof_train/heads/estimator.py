@@ -86,7 +86,7 @@ def numbered(text: np.ndarray | None, labels: np.ndarray | None) -> list[str]:
 class HeadClassifier(ClassifierMixin, BaseEstimator):
     """A head of any kind as a scikit-learn classifier of embeddings.
 
-    Only the direction of an embedding counts: rows are normalised. Class names, text and validation are in
+    Only the direction of an embedding counts: rows are normalised, and one of zeros is refused. Text is in
     the order of `classes`, or of the sorted labels if that is not given.
 
     Args:
@@ -159,12 +159,13 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Return the label (N,) with the highest score."""
-        return self.classes_[self._scores(X).argmax(axis=1)]
+        places = self._scores(X).argmax(axis=1)
+        return self.classes_[places]
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        """Return the softmax of the scores, (N, K)."""
+        """Return the softmax of the scores, (N, K) float32."""
         check_is_fitted(self)
-        return self.head_.probabilities(self._checked(X)).astype(np.float64)
+        return self.head_.probabilities(self._checked(X))
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
         """Return scores (N, K); of two classes the second's lead over the first, (N,)."""
