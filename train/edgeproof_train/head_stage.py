@@ -15,10 +15,10 @@ from edgeproof_train.head_evidence import Gathered, draw, gather
 from edgeproof_train.head_features import Features
 from edgeproof_train.heads.files import save_head
 from edgeproof_train.heads.fitted import Fitted
-from edgeproof_train.heads.fitting import fit_kind
 from edgeproof_train.metrics import head_metrics
 from edgeproof_train.run_data import RunData
 from edgeproof_train.run_head import TEACHER_FOLDER, is_fitted, load_head
+from edgeproof_train.unseen_heads import fit_for_run
 
 HEAD_JSON = "head.json"
 
@@ -41,7 +41,7 @@ def fit_stage(context: StageContext) -> StageOutcome:
     kind: Any = component_class("head", config.kind)
     settings: Any = config
     gathered = gather(data, settings, kind, settings.fit_on)
-    fitted = fit_kind(config, gathered.evidence)
+    fitted = fit_for_run(config, gathered.evidence, data.source.unseen)
     files = save_head(fitted.head, folder, max_bytes=settings.max_bytes, half=settings.half)
     told = described(gathered, fitted) | {
         "kind": config.kind,
@@ -51,7 +51,7 @@ def fit_stage(context: StageContext) -> StageOutcome:
     }
     if settings.fit_on == "student" and data.has_teacher:
         other = gather(data, settings, kind, "teacher")
-        its = fit_kind(config, other.evidence)
+        its = fit_for_run(config, other.evidence, data.source.unseen)
         (folder / TEACHER_FOLDER).mkdir(exist_ok=True)
         files += save_head(its.head, folder / TEACHER_FOLDER)
         told["teacher"] = described(other, its)

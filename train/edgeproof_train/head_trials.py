@@ -21,8 +21,9 @@ from edgeproof_configs.schema import HeadConfig
 from edgeproof_data.shots import draw_shots
 from edgeproof_train.heads.evidence import Evidence, Rows, evidence_of
 from edgeproof_train.heads.fitted import FittedKind
-from edgeproof_train.heads.fitting import fit_kind, why_not
+from edgeproof_train.heads.fitting import why_not
 from edgeproof_train.metrics import classifier_metrics
+from edgeproof_train.unseen_heads import fit_for_run
 
 ValProtocol = Literal["few", "full", "none"]
 MOST_FEW = 4
@@ -207,7 +208,7 @@ def trial(
     for evidence in given:
         began = time.perf_counter()
         try:
-            fitted = fit_kind(config, evidence)
+            fitted = fit_for_run(config, evidence, sets.unseen)
         except DataError as error:
             return replace(made, reason=error.what)
         seconds.append(time.perf_counter() - began)
