@@ -50,12 +50,13 @@ DEFAULTS: dict[tuple[Step, str], Limits] = {
 `quantize`: a student to itself with simulated rounding; `export`: PyTorch to ONNX Runtime; `engine`: ONNX
 Runtime to an engine; `shipped`: fp32 student to an engine."""
 
-COUNTED = {
+MEANINGS = {
     "finite": "embeddings with NaN or infinity",
     "edge_finite": "embeddings of edge images with NaN or infinity",
     "pixels": "images whose pixels are others",
+    "preprocessing": "largest difference of a value",
 }
-"""What the gates count whose names do not say it."""
+"""What the gates measure whose names do not say it."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,8 @@ class GateResult:
     def words(self, form: str) -> str:
         """Return `onnxruntime fp32: cosine is 0.91, must be at least 0.99999`."""
         measured = NOT_MEASURED if self.value is None else self.shown
-        counted = f" ({COUNTED[self.name]})" if self.name in COUNTED else ""
-        return f"{form}: {self.name} is {measured}{counted}, must be {self.bound} {self.limit:.7g}"
+        meaning = f" ({MEANINGS[self.name]})" if self.name in MEANINGS else ""
+        return f"{form}: {self.name} is {measured}{meaning}, must be {self.bound} {self.limit:.7g}"
 
     @property
     def shown(self) -> str:

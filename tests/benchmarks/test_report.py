@@ -305,3 +305,12 @@ def test_render_report__a_gate_says_which_pair_it_is_of(made_up: Any):
     assert "cosine beside PyTorch int8" in text
     assert "cosine beside PyTorch fp32" in text
     assert "latency_p90_ms beside" not in text
+
+
+def test_render_report__a_gate_says_what_it_measures_where_its_name_does_not(made_up: Any):
+    rows = made_up.rows()
+    finite = made_up.gates()[0] | {"name": "finite", "value": 0.0, "limit": 0.0, "bound": "at most"}
+    pairs = [made_up.parity() | {"reference": name, "gates": [finite]} for name in ("pytorch fp32", "x")]
+    rows[2] |= {"parity": pairs, "gates": [finite, finite]}
+    text = Page(render_report(report_data(made_up.result(rows=rows)))).text
+    assert "finite embeddings with NaN or infinity, beside PyTorch fp32" in text

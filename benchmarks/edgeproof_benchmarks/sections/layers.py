@@ -52,7 +52,7 @@ def claims_table(rows: Sequence[FormRow]) -> Html | None:
     if not lines:
         return None
     head = tag("tr", *[tag("th", name, scope="col") for name in ("form", "claim", "outcome", "evidence")])
-    table = tag("table", tag("thead", head), tag("tbody", *lines), class_="wordy")
+    table = tag("table", tag("thead", head), tag("tbody", *lines), class_="wordy claims")
     return tag("div", table, class_="scroll", tabindex="0", role="region", aria_label="Table of claims")
 
 

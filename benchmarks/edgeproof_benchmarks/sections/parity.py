@@ -9,6 +9,7 @@ from edgeproof_benchmarks.formats import MISSING, agreement, cosine, integer, kn
 from edgeproof_benchmarks.markup import Html, tag
 from edgeproof_benchmarks.report_data import FormRow, Gate, ReportData, named
 from edgeproof_benchmarks.verdict import gate_figure
+from edgeproof_deploy.gates import MEANINGS
 
 MOST_FLIPS = 12
 BOUNDS = {"at least": "≥", "at most": "≤"}
@@ -116,9 +117,11 @@ def references_of(row: FormRow) -> list[str]:
 def gate_line(gate: Gate, reference: str) -> Html:
     """Return one gate of the table."""
     outcome = f"{SIGNS.get(gate.status, '?')} {gate.status}"
+    told = [MEANINGS.get(gate.name, ""), f"beside {reference}" if reference else ""]
+    note = ", ".join(filter(None, told))
     return tag(
         "tr",
-        tag("td", gate.name, tag("small", f"beside {reference}") if reference else None, class_="words"),
+        tag("td", gate.name, tag("small", note) if note else None, class_="words"),
         tag("td", gate_figure(gate, gate.value)),
         tag("td", f"{BOUNDS.get(gate.bound, '')} {gate_figure(gate, gate.limit)}".strip()),
         tag("td", outcome, class_=f"words {status_style(gate.status)}"),
