@@ -229,7 +229,7 @@ class CascadeHead(Head):
             for number, step in enumerate(self.steps)
             for key, text in step.described().items()
         }
-        return {"form": self.form, "combine": self.combine, **below}
+        return {**super().described(), "combine": self.combine, **below}
 
     @classmethod
     def from_arrays(

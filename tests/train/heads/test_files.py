@@ -14,6 +14,8 @@ from tests.deploy.runtime.fitted_heads import FORMS, make_head, names, unit
 
 from edgeproof_configs.errors import DataError, UsageError
 from edgeproof_deploy.runtime.cache_head import CacheHead
+from edgeproof_deploy.runtime.cascade_head import CascadeHead
+from edgeproof_deploy.runtime.cascade_step import Step
 from edgeproof_deploy.runtime.head import ClassifierHead, parse_head
 from edgeproof_deploy.runtime.linear_head import LinearHead
 from edgeproof_train.heads.classifier import ClassifierHead as TrainedClassifier
@@ -37,6 +39,15 @@ def test_save_head__the_device_reads_it_and_so_does_the_library(form: str, tmp_p
     np.testing.assert_array_equal(again(rows), head(rows))
     for name, array in load_file(files[0]).items():
         np.testing.assert_array_equal(array, head.arrays()[name])
+
+
+def test_save_head__a_cascade(tmp_path: Path) -> None:
+    head = make_head("tip", 5, 8)
+    some = Step(np.arange(2), np.ones(2), head=head.take([0, 1]))
+    cascade = CascadeHead(head.labels, (some, Step(np.arange(5), np.ones(5), head=head)))
+    again = parse_head(*(file.read_bytes() for file in save_head(cascade, tmp_path)))
+    assert isinstance(again, CascadeHead)
+    np.testing.assert_array_equal(again(ROWS), cascade(ROWS))
 
 
 @pytest.mark.parametrize("form", ["zero_shot", "classifier"])
