@@ -1,0 +1,101 @@
+"""Two questions about heads: many words at once, and classes that are not equally frequent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from edgeproof_benchmarks.head_sets import FewShotSet
+from edgeproof_configs.registry import component_class
+from edgeproof_configs.schema import HeadConfig
+from edgeproof_deploy.runtime.head import ZeroShotHead
+from edgeproof_train.heads.evidence import Rows, evidence_of
+from edgeproof_train.heads.fitting import fit_kind
+from edgeproof_train.metrics import topk_accuracy
+
+IMAGES = 400
+CONCENTRATIONS = (0.1, 0.3, 1.0, 3.0, 10.0)
+"""Of the Dirichlet distributions that class frequencies are drawn from: small ones are very uneven."""
+
+
+def open_vocabulary(nouns: Sequence[str], text: np.ndarray, one: FewShotSet) -> dict[str, float]:
+    """Return top-1 and top-5 in % with all nouns as candidates, over images whose class is one of them."""
+    places = {noun: place for place, noun in enumerate(nouns)}
+    rows = np.array([places.get(name.replace("_", " "), -1) for name in one.names])[one.test.labels]
+    known = rows >= 0
+    scores = ZeroShotHead(tuple(nouns), text, 100.0)(one.test.features[known])
+    found = {f"top{k}_percent": 100 * topk_accuracy(scores, rows[known], k) for k in (1, 5)}
+    return {"images": int(known.sum()), "nouns": len(nouns), **{key: round(v, 2) for key, v in found.items()}}
+
+
+def imbalance_study(one: FewShotSet, draws: int) -> dict[str, Any]:
+    """Return by how many points InMaP is above zero-shot, for test images drawn with uneven classes.
+
+    For each concentration classes get frequencies from a Dirichlet distribution, and images of the test split
+    are drawn by them without repeats. `natural` is the split as it is, `balanced` as many of each class.
+
+    Returns:
+        For each, mean and lowest gain in points over the draws, that of a uniform prior for comparison, half
+        the width of the 95 % interval of one accuracy, and the effective classes.
+    """
+    if one.text is None:
+        raise ValueError("zero-shot needs text")
+    random = np.random.default_rng(0)
+    found = {"natural": gains_of(one, [one.test])}
+    fewest = int(np.bincount(one.test.labels, minlength=len(one.names)).min())
+    even = [drawn_by(one.test, np.full(len(one.names), fewest), random) for _ in range(draws)]
+    found["balanced"] = gains_of(one, even)
+    for concentration in CONCENTRATIONS:
+        uneven = []
+        for _ in range(draws):
+            shares = random.dirichlet(np.full(len(one.names), concentration))
+            uneven.append(drawn_by(one.test, np.round(shares * IMAGES).astype(int), random))
+        found[f"Dirichlet {concentration:g}"] = gains_of(one, uneven)
+    return found
+
+
+def drawn_by(rows: Rows, counts_K: np.ndarray, random: np.random.Generator) -> Rows:
+    """Return so many rows of each class, all of them where there are fewer."""
+    at = [random.permutation(np.flatnonzero(rows.labels == k))[:n] for k, n in enumerate(counts_K)]
+    chosen = np.sort(np.concatenate(at))
+    return Rows(rows.features[chosen], rows.labels[chosen])
+
+
+def gains_of(one: FewShotSet, samples: Sequence[Rows]) -> dict[str, Any]:
+    """Return what InMaP gains over zero-shot on some samples, adapted to each without its labels."""
+    ways = {"zero_shot": config_of("zero_shot"), "inmap": config_of("inmap")}
+    ways["uniform"] = config_of("inmap", prior="uniform")
+    found = np.array([[top1(way, one, rows) for way in ways.values()] for rows in samples])
+    gains = found - found[:, :1]
+    size = float(np.mean([len(rows.labels) for rows in samples]))
+    share = found[:, 0].mean() / 100
+    return {
+        "draws": len(samples),
+        "images": round(size, 1),
+        "effective_classes": round(float(np.mean([effective(rows, len(one.names)) for rows in samples])), 3),
+        "zero_shot_percent": round(float(found[:, 0].mean()), 2),
+        "gain_mean": round(float(gains[:, 1].mean()), 2),
+        "gain_lowest": round(float(gains[:, 1].min()), 2),
+        "gain_mean_uniform_prior": round(float(gains[:, 2].mean()), 2),
+        "interval_of_one_accuracy": round(float(196 * np.sqrt(share * (1 - share) / size)), 2),
+    }
+
+
+def config_of(kind: str, **settings: Any) -> HeadConfig:
+    """Return a kind's config."""
+    return component_class("head", kind).__dict__["Config"](**settings)
+
+
+def top1(config: HeadConfig, one: FewShotSet, rows: Rows) -> float:
+    """Return top-1 in % of a head that adapts to the images that it is asked about."""
+    evidence = evidence_of(one.names, text=one.text, unlabelled=rows.features)
+    return 100 * topk_accuracy(fit_kind(config, evidence).head(rows.features), rows.labels)
+
+
+def effective(rows: Rows, classes: int) -> float:
+    """Return `exp(entropy) / K` of the classes' frequencies: 1 where all are equal."""
+    shares = np.bincount(rows.labels, minlength=classes) / len(rows.labels)
+    kept = shares[shares > 0]
+    return float(np.exp(-(kept * np.log(kept)).sum()) / classes)
