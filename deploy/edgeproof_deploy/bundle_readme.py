@@ -7,6 +7,8 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from edgeproof_configs.files import read_json
+from edgeproof_deploy.head_words import head_words
+from edgeproof_deploy.runtime.head import HEAD_FILE
 from edgeproof_deploy.runtime.tensorrt_package import PLAN_ENGINES
 
 if TYPE_CHECKING:
@@ -20,7 +22,6 @@ PURPOSE = {
     "model.sparse.onnx": "the student with 2:4 sparsity",
     "model.sparse_int8.onnx": "2:4 sparsity and INT8, for ONNX Runtime",
     "model.sparse_int8.trt.onnx": "2:4 sparsity and INT8, for TensorRT",
-    "head.safetensors": "`weight` (K, D): a unit text embedding for each label; `logit_scale`",
     "labels.txt": "the K labels, one a line, in the order of the rows",
     "preprocess.json": "from an image to the model's input",
     "parity.json": "how far each form of the student is from the one before it, with limits",
@@ -70,6 +71,7 @@ def bundle_readme(parts: BundleParts, names: Sequence[str]) -> str:
     mean, std = list(preprocess.mean), list(preprocess.std)
     listed = sorted({*names, "preprocess.json", "manifest.json"})
     table = "\n".join(f"| `{name}` | {purpose(name, parts)} |" for name in listed)
+    head = head_words((parts.head / HEAD_FILE).read_bytes())
     verdict = parts.facts.get("verdict")
     said = f"\n{verdict}\n" if verdict else ""
     return f"""# {parts.name}
@@ -95,15 +97,14 @@ print(predictor.predict("photo.jpg", top_k=3))
 
 Every file is compared with `manifest.json` before it is used. That finds damage and edits.
 It is no signature.
-{TEXT_WORDS if parts.text else ""}{SELF_TEST_WORDS if parts.self_test else ""}
+{TEXT_WORDS if parts.text and head.open_vocabulary else ""}{SELF_TEST_WORDS if parts.self_test else ""}
 ## Run it without edgeproof
 
 1. Decode the image to 8-bit RGB, turned as its EXIF orientation says, transparency on white.
 2. Resize the short side to {preprocess.resize_size} pixels ({preprocess.interpolation}, antialiased, as
    Pillow does it), then cut {side} x {side} from the centre.
 3. `(pixel / 255 - mean) / std` with mean {mean} and std {std}: `image`, float32 (batch, 3, {side}, {side}).
-4. Run `{parts.facts.get("model", "model.onnx")}`; divide `embedding` by its length.
-5. `softmax(logit_scale * embedding @ weight.T)` are the probabilities of the labels.
+4. Run `{parts.facts.get("model", "model.onnx")}`; {head.steps}
 
 ## Files
 
@@ -119,6 +120,8 @@ def purpose(name: str, parts: BundleParts) -> str:
         return "the layers of the plan, as its package tells them"
     if name.endswith(".json") and name.startswith("engines/"):
         return "what the plan was built from and for, and whether it was run"
+    if name == HEAD_FILE:
+        return head_words((parts.head / HEAD_FILE).read_bytes()).holds
     if name.startswith("engines/"):
         sidecar = next(file for file in parts.engines if file.name == f"{PurePath(name).stem}.json")
         return plan_words(read_json(sidecar))
