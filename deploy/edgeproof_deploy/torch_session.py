@@ -13,19 +13,27 @@ from edgeproof_train.student import Student
 
 
 class TorchSession(Session):
-    """A student in fp32 and eval mode.
+    """A student in eval mode.
 
     Args:
         student: is moved to the device.
         device: `cpu` or `cuda`.
         threads: CPU threads within one operator, for the whole process; None leaves them as they are.
+        dtype: of its weights and of everything that it computes; it takes and gives fp32.
     """
 
-    def __init__(self, student: Student, device: str = "cpu", threads: int | None = None):
+    def __init__(
+        self,
+        student: Student,
+        device: str = "cpu",
+        threads: int | None = None,
+        dtype: torch.dtype = torch.float32,
+    ):
         if threads is not None:
             torch.set_num_threads(threads)
         self.device = torch.device(device)
-        self.student = student.float().to(self.device).eval()
+        self.dtype = dtype
+        self.student = student.to(self.device, dtype).eval()
         self.model = "model.safetensors"
         self.providers = (f"torch {self.device.type}",)
         side = student.preprocess.image_size
@@ -39,8 +47,8 @@ class TorchSession(Session):
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the embedding (B, D), not normalised."""
         with torch.inference_mode():
-            image = torch.from_numpy(np.ascontiguousarray(inputs["image"])).to(self.device)
-            return {"embedding": self.embed(image).cpu().numpy()}
+            image = torch.from_numpy(np.ascontiguousarray(inputs["image"])).to(self.device, self.dtype)
+            return {"embedding": self.embed(image).float().cpu().numpy()}
 
     def close(self) -> None:
         """Free the student."""
@@ -58,6 +66,7 @@ class CompiledSession(TorchSession):
         device: `cpu` or `cuda`.
         threads: CPU threads within one operator, for the whole process; None leaves them as they are.
         backend: of torch.compile.
+        dtype: as of `TorchSession`.
     """
 
     def __init__(
@@ -66,8 +75,9 @@ class CompiledSession(TorchSession):
         device: str = "cpu",
         threads: int | None = None,
         backend: str = "inductor",
+        dtype: torch.dtype = torch.float32,
     ):
-        super().__init__(student, device, threads)
+        super().__init__(student, device, threads, dtype)
         self.providers = (f"torch.compile {backend} {self.device.type}",)
         eager = super().embed
         self._compiled: Callable[[Tensor], Tensor] = torch.compile(eager, fullgraph=True, backend=backend)
