@@ -102,3 +102,36 @@ def test_inputs_digest__photos_with_other_times_and_the_same_contents_count_as_t
         found.append(inputs_digest(train, recipe.model_dump(mode="json"), run, files, ""))
     assert names[0] != names[1]
     assert found[0] == found[1] != found[2]
+
+
+ZERO_SHOT = {"kind": "zero_shot", "labels": "l.txt", "templates": "plain", "text_embeddings": None}
+ZERO_SHOT |= {"logit_scale": None}
+GDA = ZERO_SHOT | {"kind": "gda", "use_text": True, "shots": 4}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "first"),
+    [
+        (ZERO_SHOT, GDA, "head"),
+        (GDA, GDA | {"shots": 8}, "head"),
+        (GDA, GDA | {"kind": "nearest_mean"}, "head"),
+        (GDA, GDA | {"labels": "other.txt"}, "embed"),
+        (ZERO_SHOT, {"kind": "classifier"}, "embed"),
+        (GDA, {"kind": "teacher_head", "logit_scale": 32.0}, "embed"),
+    ],
+)
+def test_first_stage_touched__of_a_head_only_its_words_are_trained_on(
+    before: Any, now: Any, first: str
+) -> None:
+    assert first_stage_touched(plain(None) | {"head": before}, plain(None) | {"head": now}) == first
+
+
+def test_inputs_digest__a_fitted_head_leaves_the_training_of_its_words_as_it_was(tmp_path: Path) -> None:
+    run, files = RunDir(tmp_path), FileTable(tmp_path / "files.tsv")
+    for stage in CHAIN:
+        if "head" not in stage.keys:
+            continue
+        digests = {
+            inputs_digest(stage, plain(None) | {"head": head}, run, files, "") for head in (ZERO_SHOT, GDA)
+        }
+        assert len(digests) == (2 if stage.name == "head" else 1), stage.name
