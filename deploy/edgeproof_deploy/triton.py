@@ -12,21 +12,20 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from edgeproof_configs.errors import UsageError
 from edgeproof_configs.files import write_bytes, write_text
 from edgeproof_deploy.bundle import replaced_folder
+from edgeproof_deploy.head_graph import HeadGraph
 from edgeproof_deploy.runtime.bundle import ENGINES_FOLDER, Bundle
-from edgeproof_deploy.runtime.head import HEAD_FILE, LABELS_FILE, Head, ZeroShotHead, read_head
+from edgeproof_deploy.runtime.head import HEAD_FILE, LABELS_FILE, Head, read_head
 from edgeproof_deploy.runtime.preprocess import Preprocess
 from edgeproof_deploy.runtime.session import chosen_model
 
 PREPROCESS_FILE = "preprocess.json"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-SMALLEST_LENGTH = 1e-12
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,8 @@ def write_triton(
         name: of the model; the bundle's if None.
 
     Raises:
-        UsageError: the name is none, the plan is of TensorRT-RTX, or it takes fewer images.
+        UsageError: the name is none, the plan is of TensorRT-RTX or takes fewer images, or the head cannot be
+            built into an ONNX file.
         BundleError: a file is missing or was changed.
     """
     called = name or str(bundle.manifest.get("name", "model"))
@@ -106,26 +106,14 @@ def write_triton(
 
 
 def with_head(model: onnx.ModelProto, head: Head) -> bytes:
-    """Return a model that gives `probabilities` (batch, K) beside `embedding`: the head's softmax."""
+    """Return a model that gives `probabilities` (batch, K) beside `embedding`: the head's softmax.
+
+    Raises:
+        UsageError: the head cannot be a part of a graph.
+    """
     graph = model.graph
-    nodes, logits = [], "embedding"
-    if isinstance(head, ZeroShotHead):
-        weight = np.ascontiguousarray((head.logit_scale * head.weight).T.astype(np.float32))
-        graph.initializer.extend(
-            [
-                numpy_helper.from_array(weight, "head_weight"),
-                numpy_helper.from_array(np.array([1]), "head_axes"),
-                numpy_helper.from_array(np.array(SMALLEST_LENGTH, np.float32), "head_smallest"),
-            ]
-        )
-        nodes = [
-            helper.make_node("ReduceL2", ["embedding", "head_axes"], ["head_norm"], keepdims=1),
-            helper.make_node("Max", ["head_norm", "head_smallest"], ["head_length"]),
-            helper.make_node("Div", ["embedding", "head_length"], ["head_unit"]),
-            helper.make_node("MatMul", ["head_unit", "head_weight"], ["head_logits"]),
-        ]
-        logits = "head_logits"
-    graph.node.extend([*nodes, helper.make_node("Softmax", [logits], ["probabilities"], axis=-1)])
+    logits = HeadGraph(graph).logits(head)
+    graph.node.append(helper.make_node("Softmax", [logits], ["probabilities"], axis=-1))
     batch = graph.output[0].type.tensor_type.shape.dim[0].dim_param or "batch"
     shape = [batch, len(head.labels)]
     graph.output.append(helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, shape))

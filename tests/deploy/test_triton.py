@@ -148,7 +148,8 @@ def planned(parts: BundleParts, tmp_path: Path) -> Callable[..., Bundle]:
     def make(**sidecar: Any) -> Bundle:
         plan, told = tmp_path / "p.engine", tmp_path / "p.json"
         plan.write_bytes(b"plan")
-        told.write_text(json.dumps(sidecar))
+        always = {"compute_capabilities": ["8.7"], "status": "built, not run here"}
+        told.write_text(json.dumps(always | sidecar))
         write_bundle(tmp_path / "b", replace(parts, engines=[plan, told]))
         return Bundle(tmp_path / "b")
 
