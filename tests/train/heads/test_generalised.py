@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from edgeproof_configs.errors import DataError
+from edgeproof_configs.registry import component_class
 from edgeproof_deploy.runtime.head import Head
+from edgeproof_deploy.runtime.linear_head import LinearHead
 from edgeproof_train.heads.evidence import Evidence, evidence_of
 from edgeproof_train.heads.fitting import fit_kind
 from edgeproof_train.heads.generalised import (
@@ -70,14 +74,15 @@ def test_curve_of__needs_both_kinds_of_classes(seen: list[bool]) -> None:
         curve_of(scores, labels, np.array(seen))
 
 
-def test_choose_gamma__of_two_curves_is_where_their_mean_is_highest() -> None:
-    first = Curve(np.array([0.0, 1, 2]), np.array([1.0, 1, 0]), np.array([0.0, 1, 1]))
-    second = Curve(np.array([0.5, 2.5, 3]), np.array([1.0, 0.5, 0]), np.array([0.2, 0.8, 1]))
-    gamma = choose_gamma([first, second])
-    means = [
-        np.mean([one.at(value).harmonic_mean for one in (first, second)]) for value in np.arange(0, 3, 0.05)
-    ]
-    assert np.mean([one.at(gamma).harmonic_mean for one in (first, second)]) == pytest.approx(max(means))
+def test_choose_gamma__nearest_to_0_of_those_that_the_curves_cannot_tell_apart() -> None:
+    def curve(harmonic: list[float]) -> Curve:
+        return Curve(np.arange(-1.0, 4.0), np.array(harmonic), np.array(harmonic))
+
+    clear = [curve([0.0, 0.2, 0.4, 0.8, 0.7])] * 3
+    assert choose_gamma(clear) == 2.0
+    # Two curves prefer 2, one 0 by as much: the mean lag of 0 is .1, its standard error .2.
+    noisy = [curve([0, 0.5, 0.5, 0.8, 0]), curve([0, 0.5, 0.5, 0.8, 0]), curve([0, 0.9, 0.5, 0.6, 0])]
+    assert choose_gamma(noisy) == 0.0
 
 
 def biased_evidence(val: bool = True, classes: int = 12, dim: int = 32) -> Evidence:
@@ -109,12 +114,12 @@ def half_text_head(evidence: Evidence, seen: np.ndarray) -> Head:
 
 
 def test_played_curves__find_the_bias_towards_seen_classes() -> None:
-    evidence = biased_evidence()
-    curves = played_curves(half_text_head, evidence)
-    assert len(curves) == 4
-    # Without the bias gamma is somewhere; with it it is 3 more.
-    plain = played_curves(lambda part, mask: half_text_head(part, 0 * mask), evidence)
-    assert choose_gamma(curves) == pytest.approx(choose_gamma(plain) + 3.0, abs=1e-4)
+    curves = played_curves(half_text_head, biased_evidence())
+    assert len(curves) == 6
+    gamma = choose_gamma(curves)
+    assert 1.0 < gamma <= 5.0
+    better = np.mean([curve.at(gamma).harmonic_mean - curve.at(0).harmonic_mean for curve in curves])
+    assert better > 0.1
 
 
 def test_played_curves__never_look_at_unseen_classes() -> None:
@@ -134,14 +139,25 @@ def test_played_curves__never_look_at_unseen_classes() -> None:
 
 def test_fit_generalised__gamma_is_in_the_head() -> None:
     evidence = biased_evidence()
-    fitted = fit_generalised(ZeroShotHead.Config(), evidence)
-    plain = fit_generalised(ZeroShotHead.Config(), evidence, gamma=0.0)
-    seen = np.arange(12) < 6
+    config: Any = component_class("head", "nearest_mean").__dict__["Config"]()
+    free, plain = fit_generalised(config, evidence), fit_generalised(config, evidence, gamma=0.0)
+    given = fit_generalised(config, evidence, gamma=1.5)
     images = np.random.default_rng(1).normal(size=(5, 32))
-    np.testing.assert_allclose(
-        fitted.head(images), plain.head(images) - fitted.chosen["gamma"] * seen, rtol=1e-4, atol=1e-4
-    )
-    assert "seen classes played unseen" in fitted.notes[-1]
+    expected = plain.head(images) - 1.5 * (np.arange(12) < 6)
+    np.testing.assert_allclose(given.head(images), expected, rtol=1e-4, atol=1e-4)
+    assert isinstance(given.head, LinearHead)
+    assert given.chosen["gamma"] == 1.5
+    assert "seen classes played unseen" in free.notes[-1]
+
+
+def test_fit_generalised__a_head_of_images_and_text_of_other_classes_know_all() -> None:
+    evidence = biased_evidence()
+    config: Any = component_class("head", "nearest_mean").__dict__["Config"](logit_scale=None)
+    head = fit_generalised(config, evidence).head
+    assert head.labels == evidence.names
+    assert evidence.val is not None
+    found = classifier_metrics(head(evidence.val.features), evidence.val.labels, head.labels, head.labels[6:])
+    assert found["harmonic_mean"] > 0.6
 
 
 def test_fit_generalised__without_validation_gamma_is_0_and_said() -> None:

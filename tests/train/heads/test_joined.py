@@ -8,7 +8,7 @@ from edgeproof_deploy.runtime.cache_head import CacheHead
 from edgeproof_deploy.runtime.ensemble_head import EnsembleHead
 from edgeproof_deploy.runtime.head import Head, ZeroShotHead, parse_head
 from edgeproof_deploy.runtime.linear_head import LinearHead
-from edgeproof_train.heads.joined import joined, sharpened, shifted
+from edgeproof_train.heads.joined import joined, matched, sharpened, shifted
 
 NAMES = ("ant", "bee", "cat", "dog")
 SEEN = ("dog", "bee")
@@ -97,3 +97,21 @@ def test_sharpened__multiplies_every_score(name: str) -> None:
 def test_sharpened__an_ensemble_has_no_factor() -> None:
     with pytest.raises(ValueError, match="EnsembleHead is no matrix"):
         sharpened(HEADS["of probabilities"], 2.0)
+
+
+@pytest.mark.parametrize("name", ["linear", "tip", "proker", "bare"])
+def test_matched__as_high_and_as_wide_as_the_text(name: str) -> None:
+    head, text = HEADS[name], TEXT[[3, 1]]
+    moved = matched(head, text, 10.0, IMAGES)(IMAGES)
+    wanted = 10 * IMAGES @ text.T
+    assert moved.mean() == pytest.approx(wanted.mean(), abs=1e-4)
+    assert moved.std(axis=1).mean() == pytest.approx(wanted.std(axis=1).mean(), rel=1e-4)
+    assert (moved.argmax(axis=1) == head(IMAGES).argmax(axis=1)).all()
+
+
+def test_matched__members_of_an_ensemble() -> None:
+    head, text = HEADS["of z-scores"], TEXT[[3, 1]]
+    moved = matched(head, text, 10.0, IMAGES)
+    assert isinstance(moved, EnsembleHead)
+    wanted = (10 * IMAGES @ text.T).mean()
+    assert [part(IMAGES).mean() for part in moved.members] == pytest.approx([wanted, wanted], abs=1e-4)

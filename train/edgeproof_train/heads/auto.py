@@ -22,8 +22,8 @@ MADE_OF_OTHERS = ("ensemble",)
 ORDER = ("gda", "proker", "lp_plus_plus", "clap", "tip_adapter", "logistic", "nearest_mean", "zero_shot")
 """Kinds from the one that is taken first where they cannot be told apart, by what their papers say of eleven
 sets and 1 to 16 shots; others follow by name."""
-FEW_IMAGES, MANY_PARTS, FEW_PARTS = 500, 5, 2
-"""With fewer images than this four fifths of them choose hyper-parameters, as half of them were too few."""
+FEW_IMAGES, MANY_PARTS, FEW_PARTS = 2000, 5, 2
+"""With fewer images than this four fifths of them choose hyper-parameters, where half would be too few."""
 
 
 @register("head")
@@ -42,7 +42,7 @@ class Auto(FittedKind):
 
         Attributes:
             candidates: heads of any kinds; every kind with its defaults if not given.
-            folds: parts that are held out in turn; 5 of fewer than 500 images and 2 of more if not given.
+            folds: parts that are held out in turn; 5 of fewer than 2,000 images and 2 of more if not given.
             transductive: whether kinds that look at the test images, without labels, are candidates too
                 where `candidates` is not given.
         """

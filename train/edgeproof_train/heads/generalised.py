@@ -19,10 +19,10 @@ from edgeproof_deploy.runtime.head import Head
 from edgeproof_train.heads.evidence import Evidence, Rows, require
 from edgeproof_train.heads.fitted import Fitted
 from edgeproof_train.heads.fitting import fit_kind, fitted_class
-from edgeproof_train.heads.joined import joined, shifted
+from edgeproof_train.heads.joined import joined, matched, shifted
 from edgeproof_train.metrics import harmonic_mean
 
-FOLDS = 4
+FOLDS = 6
 FEWEST_SEEN = 4
 """How many seen classes there must be for some of them to play unseen ones."""
 
@@ -105,12 +105,17 @@ def curve_of(scores_NK: np.ndarray, labels_N: np.ndarray, seen_K: np.ndarray) ->
 
 
 def choose_gamma(curves: Sequence[Curve]) -> float:
-    """Return the gamma with the highest mean H over some curves; the middle one of several that are equal."""
-    gammas = np.unique(np.concatenate([curve.gammas for curve in curves]))
-    found = [curve.harmonic[np.searchsorted(middles(curve), gammas)] for curve in curves]
-    mean = np.mean(found, axis=0)
-    best = np.flatnonzero(mean >= mean.max() - 1e-12)
-    return float(gammas[best[len(best) // 2]])
+    """Return the gamma nearest to 0 whose mean H over some curves is within one standard error of the best.
+
+    The error is that of the mean of the curves' differences to the best, so that few images do not speak for
+    a gamma that chance prefers. Of one curve alone it is the best gamma that is nearest to 0.
+    """
+    gammas = np.unique(np.concatenate([[0.0], *(curve.gammas for curve in curves)]))
+    found = np.array([curve.harmonic[np.searchsorted(middles(curve), gammas)] for curve in curves])
+    lags = found[:, [int(found.mean(axis=0).argmax())]] - found
+    errors = lags.std(axis=0) / np.sqrt(max(1, len(curves) - 1))
+    good = gammas[lags.mean(axis=0) <= errors + 1e-12]
+    return float(good[np.abs(good).argmin()])
 
 
 def middles(curve: Curve) -> np.ndarray:
@@ -172,12 +177,19 @@ def seen_classes(evidence: Evidence) -> np.ndarray:
 
 
 def fit_joined(config: HeadConfig, evidence: Evidence, seen_K: np.ndarray) -> Fitted:
-    """Fit a head on the seen classes and add the text of the others; one that needs no shots takes all."""
+    """Fit a head on the seen classes and add the text of the others; one without shots knows all by text.
+
+    Scores of seen classes are made as high and as wide as the cosines to their text are, so that one gamma
+    means the same for heads of other classes.
+    """
     if config.kind == "zero_shot" or "shots" not in fitted_class(config.kind).asked(config).parts:
         return fit_kind(config, evidence)
-    fitted = fit_kind(config, of_classes(evidence, seen_K))
+    seen = of_classes(evidence, seen_K)
+    fitted, rows = fit_kind(config, seen), seen.val or seen.photos()
+    assert seen.text is not None
     assert evidence.text is not None
-    return replace(fitted, head=joined(fitted.head, evidence.names, evidence.text, evidence.logit_scale))
+    head = matched(fitted.head, seen.text, evidence.logit_scale, rows.features)
+    return replace(fitted, head=joined(head, evidence.names, evidence.text, evidence.logit_scale))
 
 
 def of_classes(evidence: Evidence, kept_K: np.ndarray) -> Evidence:

@@ -41,6 +41,28 @@ def joined(head: Head, names: Sequence[str], text_KD: np.ndarray, logit_scale: f
     return wider(linear(head), rows, names, text_KD, logit_scale)
 
 
+def matched(head: Head, text_KD: np.ndarray, logit_scale: float, images_ND: np.ndarray) -> Head:
+    """Return the head with logits as high and as wide as those of the text of its own classes.
+
+    Mean and standard deviation over the classes, each the mean over some images, become those of the cosines
+    to the text. No answer changes; but logits of heads that were fitted on other classes, or with other
+    hyper-parameters, can then be compared with cosines in the same way. Of an ensemble it is done to members.
+
+    Args:
+        head: of K labels.
+        text_KD: unit text embeddings of these labels.
+        logit_scale: factor on the cosines.
+        images_ND: unit rows to measure on.
+    """
+    if isinstance(head, EnsembleHead):
+        members = tuple(matched(member, text_KD, logit_scale, images_ND) for member in head.members)
+        return replace(head, members=members)
+    wanted, found = logit_scale * (images_ND @ text_KD.T), head(images_ND).astype(np.float64)
+    spread = float(found.std(axis=1).mean())
+    factor = float(wanted.std(axis=1).mean()) / spread if spread else 1.0
+    return shifted(sharpened(head, factor), np.full(len(text_KD), wanted.mean() - factor * found.mean()))
+
+
 def shifted(head: Head, bias_K: np.ndarray) -> Head:
     """Return the head with a number added to the score of each class.
 
