@@ -63,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         from edgeproof_deploy.runtime.errors import BundleError, LabelError, UnavailableError
         from edgeproof_deploy.runtime.predictor import Predictor
+
+        check_engine(parser, options)
     except ModuleNotFoundError as error:
         return fail(f"{error.name} is not installed: pip install numpy pillow onnxruntime", 5)
     broken: list[ImageError] = []
@@ -90,6 +92,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for error in broken:
         fail(str(error), 1)
     return 1 if broken else 0
+
+
+def check_engine(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End with a usage error where there is no such engine, or nothing that it could rebuild."""
+    from edgeproof_deploy.runtime.session import ENGINES, PLANS
+
+    if options.engine not in ENGINES:
+        parser.error(f"no engine {options.engine!r}, expected one of {', '.join(ENGINES)}")
+    if options.rebuild and options.engine not in PLANS:
+        parser.error(f"--rebuild has no effect with engine {options.engine}, only with {' or '.join(PLANS)}")
 
 
 def self_test(predictor: Predictor, engine: str, as_json_text: bool, model: str | None = None) -> int:

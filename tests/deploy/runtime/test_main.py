@@ -11,6 +11,7 @@ from tests.deploy.bundles import make_bundle, make_damaged_bundle
 
 from edgeproof_deploy.runtime.__main__ import main
 from edgeproof_deploy.runtime.predictor import Predictor
+from edgeproof_deploy.runtime.tensorrt_package import why_not_here
 
 RUNTIME = ("-m", "edgeproof_deploy.runtime")
 
@@ -89,8 +90,30 @@ def test_main__usage(bundle: Path, photos: list[Path], capsys: pytest.CaptureFix
 def test_main__an_engine_that_is_not_here(
     bundle: Path, photos: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([str(bundle), str(photos[0]), "--engine", "pytorch"]) == 5
-    assert "does not run 'pytorch'" in capsys.readouterr().err
+    missing = why_not_here("tensorrt")
+    if missing is None:
+        pytest.skip("this machine runs plans")
+    assert main([str(bundle), str(photos[0]), "--engine", "tensorrt", "--rebuild"]) == 5
+    assert capsys.readouterr().err == f"error: engine tensorrt: {missing}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--engine", "pytorch"], "no engine 'pytorch', expected one of onnxruntime, "),
+        (
+            ["--rebuild"],
+            "--rebuild has no effect with engine onnxruntime, only with tensorrt or tensorrt_rtx",
+        ),
+    ],
+)
+def test_main__an_engine_that_cannot_be_meant(
+    bundle: Path, photos: list[Path], arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([str(bundle), str(photos[0]), *arguments])
+    assert caught.value.code == 2
+    assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("missing", ["onnxruntime", "numpy", "PIL"])
