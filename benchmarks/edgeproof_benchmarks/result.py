@@ -10,6 +10,7 @@ from edgeproof_benchmarks.verdict import SHIP, Verdict, judge
 from edgeproof_configs.files import read_json
 from edgeproof_configs.run import STAGES
 from edgeproof_configs.stage import StageContext
+from edgeproof_train.cascade_run import routing_line
 from edgeproof_train.head_stage import head_line
 from edgeproof_train.run_data import RunData
 from edgeproof_train.run_head import is_fitted
@@ -48,6 +49,8 @@ def make_result(context: StageContext) -> dict[str, Any]:
         "notes": [*notes(context, rows), *compression_notes(compression)],
     }
     fitted = {"head": context.metrics("head")} if is_fitted(context.recipe.head) else {}
+    if "routing" in verified:
+        fitted["routing"] = verified["routing"]
     return made | fitted | ({} if compression is None else {"compression": compression})
 
 
@@ -98,6 +101,9 @@ def notes(context: StageContext, rows: list[dict[str, Any]]) -> list[str]:
     if is_fitted(context.recipe.head):
         fitted = context.metrics("head")
         said += [f"head: {head_line(fitted)}", *(f"head: {note}" for note in fitted["notes"])]
+    routing = context.metrics("verify").get("routing")
+    if routing:
+        said.append(f"head: {routing_line(routing)}")
     if context.recipe.teacher.view == "assume_invariant":
         said.append(
             "view: assume_invariant - one stored teacher embedding a photo serves its flips and mild crops"

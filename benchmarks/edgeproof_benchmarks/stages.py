@@ -32,6 +32,7 @@ from edgeproof_deploy.engine import Session, make_engine
 from edgeproof_deploy.forms import forms_of
 from edgeproof_deploy.runtime.preprocess import Preprocess, open_image
 from edgeproof_deploy.stages import built_file, size_of
+from edgeproof_train.cascade_run import heads_alone
 from edgeproof_train.run_data import RunData
 from edgeproof_train.run_head import head_of_run
 from edgeproof_train.teacher import Teacher
@@ -49,7 +50,7 @@ def bench_stage(context: StageContext) -> StageOutcome:
     recipe, folder = context.recipe, context.folder("bench")
     data = RunData(context)
     images = data.split("test")
-    classify = head_of_run(data).logits
+    classify = heads_alone(head_of_run(data)).logits
     files = files_of(context)
     figures: dict[str, dict[str, Any]] = {
         name: {"size_bytes": size_of(file)} for name, (_, file) in files.items()

@@ -63,7 +63,8 @@ class Answers:
 
     def probabilities(self, at: np.ndarray) -> np.ndarray:
         """Return the softmax of the class scores of the images at some positions, float64 (A, K)."""
-        return probabilities(self.head.logits(self.found.embeddings[at]))
+        head = self.head if self.vocabulary.head is None else self.vocabulary.head.at(at)
+        return probabilities(head.logits(self.found.embeddings[at]))
 
 
 def spread(positions: np.ndarray, count: int) -> np.ndarray:

@@ -26,13 +26,15 @@ from edgeproof_deploy.numerics import numerics
 from edgeproof_deploy.parity import Form, PairParity, compare_pair
 from edgeproof_deploy.parity_report import Judged, Parity, parity_of
 from edgeproof_deploy.runtime.bundle import ENGINES_FOLDER, Bundle
+from edgeproof_deploy.runtime.cascade_head import CascadeHead
 from edgeproof_deploy.runtime.errors import BundleError
-from edgeproof_deploy.runtime.head import read_head
+from edgeproof_deploy.runtime.head import Head, read_head
 from edgeproof_deploy.runtime.plans import batches
 from edgeproof_deploy.runtime.predictor import PREPROCESS_FILE
 from edgeproof_deploy.runtime.preprocess import Preprocess
 from edgeproof_deploy.runtime.self_test import REFERENCE, SelfTest, read_self_test, self_test_inputs
 from edgeproof_deploy.runtime.session import MODEL_FILE, OnnxSession, Session
+from edgeproof_deploy.runtime.specialists import Specialists
 
 SLACK = 0.01
 """How much smaller the cosine to the fp32 student may be than it was when the bundle was made."""
@@ -186,7 +188,7 @@ def on_users_images(
     stack.callback(plain.close)
     sessions: dict[str, Session] = {"": plain, **{m.name: s for m, s in opened.sessions.items()}}
     seen = embed_folder(folder, preprocess, sessions)
-    vocabulary = vocabulary_of(read_head(bundle), seen.files, folder)
+    vocabulary = vocabulary_of(head_for(bundle, seen.files, threads, stack), seen.files, folder)
     labelled = 0 if vocabulary is None else int((vocabulary.labels >= 0).sum())
     found.said.append(f"{len(seen.files)} images of {folder}, {labelled} of them with a label of the bundle")
     if seen.broken:
@@ -199,6 +201,16 @@ def on_users_images(
         pair = compare_pair(reference, here, limits, vocabulary)
         pair.gates.append(batch_gate(session, seen.first, batches(bundle)))
         found.pairs.append(pair)
+
+
+def head_for(bundle: Bundle, files: list[Path], threads: int | None, stack: ExitStack) -> Head:
+    """Return the bundle's head; one that asks specialists is given the images."""
+    head = read_head(bundle)
+    if not isinstance(head, CascadeHead) or not head.specialists:
+        return head
+    specialists = Specialists(bundle, head, threads=threads)
+    stack.callback(specialists.close)
+    return specialists.asked_about(head, files)
 
 
 def on_noise(found: BundleParity, opened: Opened, preprocess: Preprocess) -> None:

@@ -55,7 +55,9 @@ class Vocabulary:
 
     def only(self, at: np.ndarray) -> Vocabulary:
         """Return what is true of the images at some positions."""
-        return replace(self, labels=self.labels[at], paths=tuple(self.paths[i] for i in at))
+        heads = [head if head is None else head.at(at) for head in (self.head, self.teacher_head)]
+        paths = tuple(self.paths[i] for i in at)
+        return replace(self, labels=self.labels[at], paths=paths, head=heads[0], teacher_head=heads[1])
 
     def scores(self, embeddings: np.ndarray) -> np.ndarray:
         """Return the cosines (N, K), or the scores of a fitted head, float64."""

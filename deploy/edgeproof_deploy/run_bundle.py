@@ -14,6 +14,8 @@ from edgeproof_deploy.forms import StudentForm, forms_of
 from edgeproof_deploy.runtime.predictor import MODEL_FILE
 from edgeproof_deploy.runtime.preprocess import Preprocess
 from edgeproof_deploy.runtime.self_test import FOLDER as SELF_TEST_FOLDER
+from edgeproof_train.cascade_run import shipped_specialists
+from edgeproof_train.run_data import RunData
 from edgeproof_train.run_head import is_fitted
 from edgeproof_train.student import CARD_FILE
 
@@ -44,6 +46,7 @@ def bundle_of_run(context: StageContext) -> list[Path]:
         self_test=sorted(
             file for file in (run.stage("verify") / SELF_TEST_FOLDER).glob("*") if file.is_file()
         ),
+        specialists=shipped_specialists(RunData(context), run.stage("head")),
         facts={**facts_of(context, card), "left_out": unfit},
     )
     return write_bundle(run.stage("bundle"), parts)

@@ -27,6 +27,7 @@ from edgeproof_deploy.run_bundle import bundle_of_run
 from edgeproof_deploy.runtime.self_test import FOLDER as SELF_TEST_FOLDER
 from edgeproof_deploy.self_test import self_test_of_run
 from edgeproof_deploy.verify import FormFiles, Verification, verify_run
+from edgeproof_train.cascade_run import routing_of
 from edgeproof_train.run_data import RunData
 from edgeproof_train.student import Student
 
@@ -160,11 +161,15 @@ def verify_stage(context: StageContext) -> StageOutcome:
     pictures = write_pictures(data, found, folder)
     self_test = self_test_of_run(context, data.split("test"), folder / SELF_TEST_FOLDER)
     failures = gate_failures(found.pairs) + found.other_failures()
+    routing = routing_of(
+        data, found.vocabulary.head, found.embeddings, found.vocabulary.labels, data.split("test")
+    )
     metrics = {
         "rows": found.rows,
         "controls": found.controls,
         "gate_failures": failures,
         "gates_not_measured": gates_not_measured(found.pairs),
+        **({} if routing is None else {"routing": routing}),
     }
     said = "; ".join(failures) if failures else f"every measured gate holds on {found.images} test images"
     return StageOutcome([folder / "parity.json", *pictures, *self_test], metrics, said)

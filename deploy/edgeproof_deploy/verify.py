@@ -97,7 +97,8 @@ def verify_run(data: RunData, forms: Sequence[FormFiles], folder: Path) -> Verif
         forms: those of the run, the student as trained first.
         folder: of the stage; scratch files go there.
     """
-    images, words, heads = data.split("test"), data.words(), heads_of_run(data)
+    images, words = data.split("test"), data.words()
+    heads = heads_of_run(data).on(data, images)
     vocabulary = Vocabulary(
         words.names,
         words.matrix,

@@ -11,6 +11,7 @@ from edgeproof_configs.files import write_json
 from edgeproof_configs.registry import component_class
 from edgeproof_configs.stage import StageContext, StageOutcome
 from edgeproof_deploy.runtime.head import Head
+from edgeproof_train.cascade_run import on_images, routing_of, write_specialists
 from edgeproof_train.head_evidence import Gathered, draw, gather
 from edgeproof_train.head_features import Features
 from edgeproof_train.heads.files import save_head
@@ -47,8 +48,9 @@ def fit_stage(context: StageContext) -> StageOutcome:
         "kind": config.kind,
         "settings": config.model_dump(mode="json"),
         "transductive": kind.asked(config).transductive,
-        "val_accuracy": val_accuracy(data, load_head(folder), settings),
+        **on_val(data, load_head(folder), settings),
     }
+    files += write_specialists(data, fitted.head, folder)
     if settings.fit_on == "student" and data.has_teacher:
         other = gather(data, settings, kind, "teacher")
         its = fit_for_run(config, other.evidence, data.source.unseen)
@@ -66,13 +68,19 @@ def described(gathered: Gathered, fitted: Fitted) -> dict[str, Any]:
     return {"evidence": gathered.told, "chosen": plain(fitted.chosen), "notes": notes}
 
 
-def val_accuracy(data: RunData, head: Head, settings: Any) -> dict[str, float]:
-    """Return what the head, as stored, reaches with the student on val, on which it may have been chosen."""
+def on_val(data: RunData, stored: Head, settings: Any) -> dict[str, Any]:
+    """Return what the head, as stored, reaches with the student on val, on which it may have been chosen.
+
+    `val_accuracy`, and of a cascade `val_routing`.
+    """
     val = draw(data, "val", settings.val_shots, settings.seed)
     if not len(val.labels):
-        return {}
+        return {"val_accuracy": {}}
     rows, names = Features(data, "student").plain("val", val.images), data.words().names
-    return head_metrics(head.logits, rows, val.labels, names, data.source.unseen)
+    head = on_images([stored], data, val.images)[0]
+    reached = {"val_accuracy": head_metrics(head.logits, rows, val.labels, names, data.source.unseen)}
+    routing = routing_of(data, head, rows, val.labels, val.images)
+    return reached if routing is None else {**reached, "val_routing": plain(routing)}
 
 
 def plain(value: Any) -> Any:
@@ -116,5 +124,6 @@ def head_line(told: Mapping[str, Any]) -> str:
 
 def shown(value: Any) -> str:
     """Return a setting in few characters."""
+    value = ", ".join(value) if isinstance(value, Mapping) else value
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
     return text if len(text) <= 40 else f"{text[:37]}..."

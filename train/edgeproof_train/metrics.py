@@ -235,8 +235,7 @@ def head_metrics(
     labels = np.asarray(labels_N)
     labelled = labels >= 0
     if labelled.any():
-        rows = np.asarray(embeddings_ND)[labelled]
-        found |= classifier_metrics(logits(rows), labels[labelled], names, unseen)
+        found |= classifier_metrics(logits(np.asarray(embeddings_ND)), labels, names, unseen)
     if teacher_ND is not None:
         found["cosine_mean"] = float(cosine(embeddings_ND, teacher_ND).mean())
     return found

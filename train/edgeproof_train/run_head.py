@@ -9,8 +9,10 @@ from typing import Any
 from edgeproof_configs.errors import EdgeproofError, UsageError
 from edgeproof_configs.registry import component_class
 from edgeproof_configs.schema import HeadConfig
+from edgeproof_data.sets import ImageSet
 from edgeproof_deploy.runtime.errors import BundleError
 from edgeproof_deploy.runtime.head import HEAD_FILE, LABELS_FILE, Head, parse_head
+from edgeproof_train.cascade_run import on_images
 from edgeproof_train.heads.fitted import FittedKind
 from edgeproof_train.run_data import RunData
 
@@ -30,6 +32,10 @@ class Heads:
 
     student: Head | None = None
     teacher: Head | None = None
+
+    def on(self, data: RunData, images: ImageSet) -> Heads:
+        """Return heads that can decide about some images, in their order, though they may ask specialists."""
+        return Heads(*on_images([self.student, self.teacher], data, images))
 
 
 def is_fitted(config: HeadConfig) -> bool:

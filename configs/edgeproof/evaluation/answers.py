@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from edgeproof.evaluation.sharing import shared_rows
 from edgeproof.evaluation.subject import Subject
 from edgeproof_data.sets import ImageSet, SplitName
 from edgeproof_train.calibration import probabilities
+from edgeproof_train.cascade_run import routing_of
 from edgeproof_train.embeddings import embed_images, pooled_features
 from edgeproof_train.metrics import nearest
 from edgeproof_train.tta import Tta, embed_images_tta
@@ -54,9 +56,20 @@ class Answers:
         return nearest(self.subject.words.matrix, self.rows)
 
     @cached_property
+    def head(self) -> Any:
+        """The head for these images."""
+        return self.subject.head_on(self.images)
+
+    @cached_property
     def logits(self) -> np.ndarray:
         """(N, K) float32, the class scores that the head gives."""
-        return self.subject.head.logits(self.rows)
+        return self.head.logits(self.rows)
+
+    @cached_property
+    def routing(self) -> dict[str, Any] | None:
+        """Who answered which images, where the head is a cascade."""
+        data = self.subject.data
+        return None if data is None else routing_of(data, self.head, self.rows, self.true, self.images)
 
     @property
     def certainty(self) -> np.ndarray:

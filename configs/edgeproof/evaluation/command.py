@@ -169,6 +169,7 @@ def score(asked: Asked) -> Scored:
             | count.calibration(answers, asked.val.get(name))
             | count.neighbours(answers)
             | count.verified(pairs[name])
+            | (count.routed(answers) if answers is student else {})
         )
     return Scored(found, student, pairs)
 
@@ -184,6 +185,8 @@ def write_tables(folder: Path, scored: Scored) -> None:
         for model, sets in scored.verification.items()
     }
     write_json(folder / "verification.json", pairs)
+    if student.routing is not None:
+        write_json(folder / "routing.json", student.routing)
     if student.features is not None:
         write_features(folder, student.features, student.images)
     at = student.labelled

@@ -31,7 +31,9 @@ def accuracy(answers: Answers, teacher_rows: np.ndarray | None) -> Figures:
     subject, at = answers.subject, answers.labelled
     names, unseen = subject.words.names, subject.source.unseen
     if subject.fitted:
-        found = head_metrics(subject.head.logits, answers.rows, answers.true, names, unseen, teacher_rows)
+        found = head_metrics(
+            lambda _: answers.logits, answers.rows, answers.true, names, unseen, teacher_rows
+        )
     else:
         matrix = subject.words.matrix
         found = zero_shot_metrics(answers.rows, answers.true, matrix, names, unseen, teacher_rows)
@@ -103,6 +105,12 @@ def verified(found: Mapping[str, Verification]) -> Figures:
         for far, rate in one.rates.items()
         if rate is not None
     }
+
+
+def routed(answers: Answers) -> Figures:
+    """Return, of a cascade, the accuracy if routing never erred, and what it loses by erring."""
+    found = answers.routing or {}
+    return {name: found[name] for name in ("oracle_accuracy", "lost_by_routing") if name in found}
 
 
 def label_sets(images: ImageSet, files: Mapping[str, Path | None]) -> LabelSets:

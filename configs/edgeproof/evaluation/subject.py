@@ -20,6 +20,7 @@ from edgeproof_configs.schema import Recipe
 from edgeproof_configs.stage import StageContext
 from edgeproof_data.check import usable
 from edgeproof_data.sets import DataSource, ImageSet, SplitName
+from edgeproof_train.cascade_run import on_images
 from edgeproof_train.run_data import RunData
 from edgeproof_train.run_head import head_of_run, heads_of_run, is_fitted
 from edgeproof_train.student import CARD_FILE, Student
@@ -39,6 +40,7 @@ class Subject:
         head: turns its embeddings into class scores.
         teacher_head: does so for the teacher, where a fitted one of its own does.
         fitted: whether the head was fitted, and decides in place of the nearest words.
+        data: of the run, where there is one.
         words: the labels that it chooses among.
         source: the data.
         device: where torch works.
@@ -57,11 +59,16 @@ class Subject:
     processes: Processes = ALONE
     teacher_head: Any = None
     fitted: bool = False
+    data: RunData | None = None
 
     @property
     def class_scores(self) -> bool:
         """Whether the student's embedding is its class scores."""
         return self.words.matrix is None and not self.fitted
+
+    def head_on(self, images: ImageSet) -> Any:
+        """Return the head for some images, in their order: one that asks specialists is given them."""
+        return self.head if self.data is None else on_images([self.head], self.data, images)[0]
 
     def of_teacher(self) -> Subject:
         """Return the same with the head that decides for the teacher."""
@@ -103,6 +110,7 @@ def of_run(run: RunDir, device: str, processes: Processes) -> Subject:
         processes=processes,
         teacher_head=heads_of_run(data).teacher,
         fitted=is_fitted(recipe.head),
+        data=data,
     )
 
 

@@ -303,7 +303,6 @@ class AskingCascade(Head):
 
     def at(self, rows: np.ndarray) -> AskingCascade:
         """Return the same for some of the images."""
-        rows = np.asarray(rows)
         return replace(self, positions=rows if self.positions is None else self.positions[rows])
 
     def take(self, rows: list[int]) -> AskingCascade:

@@ -50,6 +50,11 @@ class Head(ABC):
     def arrays(self) -> dict[str, np.ndarray]:
         """Return what it is stored as: the arrays of a safetensors file."""
 
+    def at(self, rows: np.ndarray) -> Head:
+        """Return the head for the images at some positions, where it was bound to images."""
+        del rows
+        return self
+
     def described(self) -> dict[str, str]:
         """Return the metadata beside the arrays."""
         return {"form": self.form, "labels": str(len(self.labels))} if self.form else {}

@@ -135,7 +135,7 @@ class Cascade(FittedKind):
         root = None if evidence.around is None else evidence.around.root
         specialists = {name: Specialist.read(path, root) for name, path in config.specialists.items()}
         lists = Lists(evidence, {name: one.classes for name, one in specialists.items()})
-        names = [f"step {number} ({step.name})" for number, step in enumerate(config.steps, 1)]
+        names = [f"{number} {step.name}" for number, step in enumerate(config.steps, 1)]
         made = [
             make_step(step, f"head.steps.{number}", lists, last=number == len(config.steps) - 1)
             for number, step in enumerate(config.steps)
