@@ -68,7 +68,8 @@ class EnsembleHead(Head):
             (head.logits(embeddings), weight) for head, weight in zip(self.members, self.weights) if weight
         ]
         if self.of == "z_scores":
-            return np.sum([weight * z_scores(logits) for logits, weight in asked], axis=0, dtype=np.float32)
+            scored = np.stack([weight * z_scores(logits) for logits, weight in asked])
+            return scored.sum(axis=0).astype(np.float32)
         logs = np.stack([log_shares(logits) + np.float32(np.log(weight)) for logits, weight in asked])
         highest = logs.max(axis=0)
         return highest + np.log(np.exp(logs - highest).sum(axis=0))

@@ -73,6 +73,7 @@ def test_take__members_decide_between_the_labels_that_stay_alone() -> None:
 )
 def test_build__what_is_refused(change: dict[str, Any], words: str) -> None:
     whole: dict[str, Any] = {"labels": names(2), "members": (SCORES, TURNED), "weights": np.ones(2)}
-    EnsembleHead(**whole, of="z_scores")
+    whole["of"] = "z_scores"
+    EnsembleHead(**whole)
     with pytest.raises(ValueError, match=words):
-        EnsembleHead(**whole | {"of": "z_scores"} | change)
+        EnsembleHead(**whole | change)

@@ -104,15 +104,15 @@ def within(head: Head, size: int, max_bytes: int, *, half: bool) -> Head:
     if not isinstance(head, CacheHead):
         fix = "save its members in fewer keys" if isinstance(head, EnsembleHead) else "allow more"
         raise DataError(told, fix=f"{fix}, or choose another head: edgeproof ls heads")
-    votes = isinstance(head.values, ClassValues)
-    per_key = head.dim * (2 if half else 4) + (8 if votes else len(head.labels) * (2 if half else 4))
-    keys = len(head.keys) - -(-(size - max_bytes) // per_key)
-    if not votes:
+    width, values = 2 if half else 4, head.values
+    per_key = head.dim * width + (8 if isinstance(values, ClassValues) else len(head.labels) * width)
+    keys = max(0, len(head.keys) - -(-(size - max_bytes) // per_key))
+    if not isinstance(values, ClassValues):
         other = "" if half else ", or keep it in half precision"
-        raise DataError(told, fix=f"fit it with at most {max(keys, 0)} keys{other}")
-    classes = len(np.unique(head.values.classes))
+        raise DataError(told, fix=f"fit it with max_keys: {keys} at most{other}")
+    classes = len(np.unique(values.classes))
     if keys < classes:
-        raise DataError(f"{told}: {max(keys, 0)} keys for {classes} labels", fix="allow more")
+        raise DataError(f"{told}: {keys} keys for {classes} labels", fix="allow more")
     return merge_keys(head, keys)
 
 
