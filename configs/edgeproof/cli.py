@@ -335,4 +335,21 @@ def data_split(
     return split(folder, out, shots=shots, val_shots=val_shots, seed=seed, as_json=as_json)
 
 
+@data_app.command("proposed")
+def data_proposed(
+    mats: Annotated[
+        Path, typer.Argument(metavar="MATS", help="A folder with res101.mat and att_splits.mat.")
+    ],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the photos.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.csv", help="A new table: path,part,label.")],
+) -> int:
+    """Write a proposed split of generalised zero-shot learning as a table for a recipe.
+
+    The classes that only test has go into OUT.unseen.txt, for data.unseen.
+    """
+    from edgeproof.data_split import proposed
+
+    return proposed(mats, folder, out)
+
+
 app.add_typer(data_app, name="data")

@@ -1,17 +1,20 @@
-"""`data split`: a few images of each class for training and validation, as a table that a recipe can use."""
+"""`data split` and `data proposed`: which images are for what, as a table that a recipe can use."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgeproof_configs.errors import DataError, UsageError
+from edgeproof_configs.files import write_text
 from edgeproof_data.folders import list_images
 from edgeproof_data.labelling import folder_labels
 from edgeproof_data.paths import counted, some_of
+from edgeproof_data.proposed_split import read_proposed
 from edgeproof_data.sets import SPLITS, SplitName
 from edgeproof_data.shots import ClassMix, draw_shots
 from edgeproof_data.split_table import Entry, write_split
@@ -59,6 +62,39 @@ def split(folder: Path, out: Path, *, shots: int, val_shots: int | None, seed: i
     told = frequencies(chosen, {"train": shots, "val": val_shots})
     told |= {"table": str(out), "shots": shots, "val_shots": val_shots, "seed": seed}
     print(json.dumps(told, indent=2, ensure_ascii=False) if as_json else "\n".join(lines(told, folder, out)))
+    return 0
+
+
+def proposed(mats: Path, folder: Path, out: Path) -> int:
+    """Write a proposed split as a table, its unseen classes beside it, say what there is, and return 0.
+
+    Args:
+        mats: folder with `res101.mat` and `att_splits.mat`.
+        folder: of the photos.
+        out: the table, a new file.
+
+    Raises:
+        UsageError: there is no such folder, or the file exists.
+        DataError: the files do not hold a split of these photos.
+    """
+    unseen_file = out.with_suffix(".unseen.txt")
+    for place in (mats, folder):
+        if not place.is_dir():
+            raise UsageError("there is no such folder", where=place)
+    for file in (out, unseen_file):
+        if file.exists():
+            raise UsageError("this file exists and is not overwritten", where=file, fix="choose another name")
+    entries, unseen = read_proposed(mats, folder)
+    write_split(out, entries)
+    write_text(unseen_file, "".join(f"{name}\n" for name in unseen))
+    counts = Counter(entry.part for entry in entries)
+    hidden = sum(entry.label in set(unseen) for entry in entries)
+    print(
+        f"{counts['train']} images to train on, {counts['test']} of test, {hidden} of them of"
+        f" {counted(len(unseen), 'unseen class', 'unseen classes')}"
+    )
+    settings = {"root": folder, "split": out.absolute(), "unseen": unseen_file.absolute()}
+    print(" ".join(f"--set data.{key}={value}" for key, value in settings.items()))
     return 0
 
 

@@ -5,8 +5,10 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
 from edgeproof.__main__ import main
 from edgeproof_data.kinds.image_folder import ImageFolder
@@ -71,3 +73,30 @@ def test_split__nothing_left_to_test(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["data", "split", str(tmp_path / "fruit"), str(tmp_path / "few.csv"), "--shots", "9"]) == 1
     assert "no image is left for val" in capsys.readouterr().err
     assert not (tmp_path / "few.csv").exists()
+
+
+def test_proposed__a_table_that_an_image_folder_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(tmp_path / "birds", {"001.Grey_Owl": 4, "002.Red_Kite": 4, "003.Elf_Owl": 2})
+    files = sorted(path.relative_to(tmp_path) for path in (tmp_path / "birds").rglob("*.png"))
+    cells = np.empty((3, 1), object), np.empty((10, 1), object)
+    cells[0][:, 0] = ["001.Grey_Owl", "002.Red_Kite", "003.Elf_Owl"]
+    cells[1][:, 0] = [f"/made/elsewhere/{file}" for file in files]
+    labels = np.repeat([1, 2, 3], [4, 4, 2])[:, None]
+    savemat(tmp_path / "res101.mat", {"image_files": cells[1], "labels": labels})
+    places = {"trainval_loc": [1, 2, 3, 5, 6, 7], "test_seen_loc": [4, 8], "test_unseen_loc": [9, 10]}
+    savemat(
+        tmp_path / "att_splits.mat",
+        {"allclasses_names": cells[0], **{key: np.array(value)[:, None] for key, value in places.items()}},
+    )
+    words = ["data", "proposed", str(tmp_path), str(tmp_path / "birds"), str(tmp_path / "few.csv")]
+    assert main(words) == 0
+    assert "6 images to train on, 4 of test, 2 of them of 1 unseen class" in capsys.readouterr().out
+    place = {"root": str(tmp_path / "birds"), "split": str(tmp_path / "few.csv")}
+    data = ImageFolder(ImageFolder.Config(**place, unseen=str(tmp_path / "few.unseen.txt"), val=0.34))
+    data.prepare()
+    assert data.unseen == ("Elf Owl",)
+    assert [len(data.split(name)) for name in ("train", "val", "test")] == [4, 2, 4]
+    assert main(words) == 2
+    assert "not overwritten" in capsys.readouterr().err
