@@ -147,7 +147,7 @@ def test_save_head__within_a_size_by_merging_keys(half: bool, tmp_path: Path) ->
     ("form", "most", "words"),
     [
         ("linear", 100, r"takes \d+ bytes, 100 are allowed\n.*allow more, or choose another head"),
-        ("proker", 600, r"600 are allowed\n.*fit it with max_keys: \d+ at most, or keep it in half precision"),
+        ("proker", 600, r"600 are allowed\n.*fit it with max_keys: \d+ at most, or keep it in half"),
         ("ensemble", 900, r"900 are allowed\n.*save its members in fewer keys"),
         ("tip", 700, r"700 are allowed: \d keys for 5 labels"),
         ("tip", 10, r"10 are allowed: 0 keys for 5 labels"),
