@@ -111,17 +111,17 @@ def made_up_sets(seed: int = 0) -> list[FewShotSet]:
     """Return two small sets of random classes, to see that a benchmark runs; one has text."""
     random, found_sets = np.random.default_rng(seed), []
     for name, dim in (("made up, with text", 24), ("made up", 16)):
-        centres = random.normal(size=(6, dim))
+        centres = random.normal(size=(8, dim))
 
         def rows(each: int, centres: np.ndarray = centres) -> Rows:
-            labels = np.repeat(np.arange(6), each)
+            labels = np.repeat(np.arange(8), each)
             return Rows(
-                unit(centres[labels] + 1.2 * random.normal(size=(6 * each, centres.shape[1]))), labels
+                unit(centres[labels] + 1.2 * random.normal(size=(8 * each, centres.shape[1]))), labels
             )
 
         text = unit(centres + 0.5 * random.normal(size=centres.shape)) if "text" in name else None
         shots = {count: rows(count) for count in SHOTS}
-        names = tuple(f"class {number}" for number in range(6))
+        names = tuple(f"class {number}" for number in range(8))
         found_sets.append(FewShotSet(name, names, shots, rows(6), rows(12), text))
     return found_sets
 

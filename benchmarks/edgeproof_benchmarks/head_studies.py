@@ -1,8 +1,9 @@
-"""Two questions about heads: many words at once, and classes that are not equally frequent."""
+"""Three questions about heads: many words at once, uneven classes, and classes without a shot."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from edgeproof_configs.schema import HeadConfig
 from edgeproof_deploy.runtime.head import ZeroShotHead
 from edgeproof_train.heads.evidence import Rows, evidence_of
 from edgeproof_train.heads.fitting import fit_kind
+from edgeproof_train.heads.generalised import curve_of, fit_generalised, only
 from edgeproof_train.metrics import topk_accuracy
 
 IMAGES = 400
@@ -81,6 +83,38 @@ def gains_of(one: FewShotSet, samples: Sequence[Rows]) -> dict[str, Any]:
         "gain_mean_uniform_prior": round(float(gains[:, 2].mean()), 2),
         "interval_of_one_accuracy": round(float(196 * np.sqrt(share * (1 - share) / size)), 2),
     }
+
+
+def generalised_study(one: FewShotSet, kinds: Sequence[str], shots: Sequence[int]) -> dict[str, Any]:
+    """Return S, U and H in % on test where every second class has no shot, with and without a chosen gamma.
+
+    Gamma is chosen on the validation images of seen classes: `few`, as many as shots but four at most, or
+    `full`. `best` is the highest H of any gamma, which only the test images know.
+    """
+    seen = np.arange(len(one.names)) % 2 == 0
+    found: dict[str, Any] = {}
+    for count in shots:
+        for protocol, val in (("few", one.few_val(count, 0)), ("full", one.val)):
+            evidence = one.evidence(count, val, unlabelled=False)
+            known = replace(evidence, shots=only(evidence.shots, seen), val=only(evidence.val, seen))
+            for kind in kinds:
+                plain = fit_generalised(config_of(kind), known, gamma=0.0).head
+                gamma = fit_generalised(config_of(kind), known).chosen["gamma"]
+                curve = curve_of(plain(one.test.features), one.test.labels, seen)
+                cell = {
+                    "gamma": round(gamma, 3),
+                    "seen_unseen_h": percents(curve.at(gamma)),
+                    "without": percents(curve.at(0.0)),
+                    "best_h": round(100 * float(curve.harmonic.max()), 2),
+                    "ausuc": round(curve.area, 4),
+                }
+                found.setdefault(kind, {})[f"{count} shots, {protocol}"] = cell
+    return found
+
+
+def percents(shares: Sequence[float]) -> list[float]:
+    """Return shares in %."""
+    return [round(100 * share, 2) for share in shares]
 
 
 def config_of(kind: str, **settings: Any) -> HeadConfig:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from edgeproof_benchmarks.head_sets import SHOTS, FewShotSet, made_up_sets, read_nouns, read_sets
-from edgeproof_benchmarks.head_studies import imbalance_study, open_vocabulary
+from edgeproof_benchmarks.head_studies import generalised_study, imbalance_study, open_vocabulary
 from edgeproof_benchmarks.record import keep, parser, table_of
 from edgeproof_configs.errors import DataError
 from edgeproof_configs.registry import component_class, discover
@@ -53,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         figures["auto"] = auto_against_fixed(cells)
     if options.data is not None:
         figures["open_vocabulary"] = open_vocabulary(*read_nouns(options.data), sets[1])
+    known = [kind for kind in kinds if kind != "auto" and not is_transductive(kind)]
+    figures["generalised"] = generalised_study(sets[0], known, options.shots)
     figures["imbalance"] = imbalance_study(sets[0], draws=1 if options.quick else 10)
     settings = {
         "sets": {one.name: {"classes": len(one.names), "test": len(one.test.labels)} for one in sets},

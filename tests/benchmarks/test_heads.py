@@ -24,9 +24,11 @@ def test_main__a_table_of_kinds_shots_and_sets(tmp_path: Path):
     for protocol in ("few", "full"):
         assert set(cells["made up, with text"][protocol]) == {"zero_shot", "gda", "nearest_mean", "auto"}
         assert set(cells["made up"][protocol]["gda"]) == {"1", "2"}
-        assert cells["made up"][protocol]["gda"]["2"] > 100 / 6
+        assert cells["made up"][protocol]["gda"]["2"] > 100 / 8
     assert record["figures"]["not_applicable"] == {"made up: zero_shot": "zero_shot needs text embeddings"}
     assert record["figures"]["imbalance"]["balanced"]["effective_classes"] == 1.0
+    cell = record["figures"]["generalised"]["gda"]["2 shots, full"]
+    assert 0 < cell["seen_unseen_h"][2] <= cell["best_h"] <= 100
     assert record["figures"]["auto"]["full, all sets"]["best"] in ("gda", "nearest_mean")
 
 
@@ -73,8 +75,8 @@ def test_effective__classes():
 def test_made_up_sets__one_has_text():
     sets = made_up_sets()
     assert [one.text is not None for one in sets] == [True, False]
-    assert len(sets[0].few_val(16, 0).labels) == 4 * 6
-    assert len(sets[0].few_val(2, 0).labels) == 2 * 6
+    assert len(sets[0].few_val(16, 0).labels) == 4 * 8
+    assert len(sets[0].few_val(2, 0).labels) == 2 * 8
 
 
 def test_read_sets__a_missing_pack_is_named(tmp_path: Path):

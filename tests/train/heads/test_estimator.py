@@ -111,7 +111,8 @@ def test_classifier__two_classes_have_one_decision() -> None:
 def test_classifier__cloned_searched_and_in_a_pipeline() -> None:
     features, labels, _ = clusters()
     plain = HeadClassifier("gda", settings={"seed": 2}, logit_scale=50.0)
-    assert clone(plain).get_params() == plain.get_params()
+    copied: Any = clone(plain)
+    assert copied.get_params() == plain.get_params()
     pipeline = make_pipeline(Normalizer(), HeadClassifier("nearest_mean"))
     assert cross_val_score(pipeline, features, labels, cv=3).mean() == 1.0
     search = GridSearchCV(HeadClassifier(), {"kind": ["gda", "nearest_mean"]}, cv=2).fit(features, labels)
@@ -144,7 +145,8 @@ NOT_MET = {"check_estimators_dtypes": "rows of zeros, which have no direction, a
 
 def checks() -> list[Any]:
     found = []
-    for estimator, check in estimator_checks_generator(HeadClassifier("gda")):
+    every: Any = estimator_checks_generator(HeadClassifier("gda"))
+    for estimator, check in every:
         name = getattr(check, "func", check).__name__
         marks = [pytest.mark.xfail(reason=NOT_MET[name], strict=True)] if name in NOT_MET else []
         found.append(pytest.param(estimator, check, id=name, marks=marks))

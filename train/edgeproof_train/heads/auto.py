@@ -100,11 +100,12 @@ class Auto(FittedKind):
                 kept.append(one)
         if not kept:
             raise no_candidate(notes)
-        place = choose(np.stack(list(right.values())))
+        answers = np.stack(list(right.values()))
+        place, count = choose(answers), answers.shape[1]
         fitted = fit_kind(kept[place], evidence)
         share = {name: round(float(one.mean()), 4) for name, one in right.items()}
         on = "validation" if evidence.val is not None else "shots held out"
-        notes += [f"{list(right)[place]} was taken among {len(kept)} by {len(right[name])} images of {on}"]
+        notes += [f"{list(right)[place]} was taken among {len(kept)} by {count} images of {on}"]
         chosen = {"kind": kept[place].kind, "held_out_accuracy": share, **fitted.chosen}
         return Fitted(fitted.head, chosen, (*notes, *fitted.notes))
 

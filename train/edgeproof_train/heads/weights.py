@@ -7,6 +7,7 @@ matter which embeddings they were made of.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
@@ -129,4 +130,5 @@ def choose_sharpness(logits_NK: np.ndarray, labels_N: np.ndarray) -> float:
         total = highest + np.log(np.exp(scaled - highest[:, None]).sum(axis=1))
         return float((total - told * np.exp(log_factor)).mean())
 
-    return float(np.exp(minimize_scalar(loss, bounds=LOG_FACTORS, method="bounded").x))
+    found: Any = minimize_scalar(loss, bounds=LOG_FACTORS, method="bounded")
+    return float(np.exp(found.x))
