@@ -41,14 +41,15 @@ DEFAULTS: dict[tuple[Step, str], Limits] = {
     ("export", "fp32"): Limits(cosine=0.99999, agreement=1.0, zero_shot_drop=0.0, edge_cosine=0.9999),
     ("engine", "fp32"): Limits(mean_abs=1e-4, agreement=0.999, edge_cosine=0.9999),
     ("engine", "fp16"): Limits(cosine=0.999, mean_abs=1e-2, agreement=0.995, edge_cosine=0.99),
+    ("engine", "int8"): Limits(cosine_mean=0.99, agreement=0.95),
     ("export", "int8"): Limits(cosine=0.999, agreement=0.99),
     ("shipped", "int8"): Limits(cosine_mean=0.99, agreement=0.95, zero_shot_drop=0.01),
     ("shipped sparse", "fp32"): Limits(zero_shot_drop=0.01),
     ("shipped sparse", "int8"): Limits(zero_shot_drop=0.01),
 }
 """By step of the chain and precision. `distil`: teacher to student; `sparsify`: student to sparse student;
-`quantize`: a student to itself with simulated rounding; `export`: PyTorch to ONNX Runtime; `engine`: ONNX
-Runtime to an engine; `shipped`: fp32 student to an engine."""
+`quantize`: a student to itself with simulated rounding; `export`: PyTorch to ONNX Runtime; `engine`: to
+another engine, from PyTorch, or from ONNX Runtime on the same file; `shipped`: fp32 student to an engine."""
 
 MEANINGS = {
     "finite": "embeddings with NaN or infinity",

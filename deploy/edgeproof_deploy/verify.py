@@ -134,6 +134,7 @@ class Chain:
     Attributes:
         edges: images that an engine may go wrong on.
         eager: what the forms gave in PyTorch, by key.
+        exported: what ONNX Runtime gave of the files that it ran.
     """
 
     data: RunData
@@ -143,6 +144,7 @@ class Chain:
     teacher: Form | None
     edges: ImageSet
     eager: dict[str, Form] = field(default_factory=dict)
+    exported: dict[Path, Form] = field(default_factory=dict)
 
     def run(self, forms: Sequence[FormFiles]) -> None:
         """Score and compare every form."""
@@ -187,11 +189,22 @@ class Chain:
             if form.name == "sparse":
                 pairs.append(self.pair(plain, made, "shipped sparse", "fp32"))
         pairs[0].gates.extend(run.gates)
+        pairs = [*self.same_file(form, kind, made, source), *pairs]
         add(self.found, made, self.teacher, pairs, RUN_HERE if made.embeddings is not None else NOT_RUN_HERE)
         self.found.claims.extend(run.claims)
         self.found.rows[-1]["claims"] = [claim.to_dict() for claim in run.claims]
         if made.embeddings is not None and form.key == "fp32":
             self.found.embeddings, self.found.shipped = made.embeddings, made.name
+
+    def same_file(self, form: StudentForm, kind: str, made: Form, source: Path) -> list[PairParity]:
+        """Compare an engine with ONNX Runtime on the same file: no fault of the export shows here."""
+        if kind == "onnxruntime":
+            self.exported[source] = made
+            return []
+        reference = self.exported.get(source)
+        if reference is None or made.embeddings is None:
+            return []
+        return [self.pair(reference, made, "engine", form.precision)]
 
     def rounded(self, form: StudentForm) -> Form:
         """Return an INT8 form in PyTorch, rounding where ONNX Runtime does, whatever it was tuned for."""

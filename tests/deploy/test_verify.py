@@ -10,6 +10,7 @@ from tests.compress.small_students import quantised, write_images
 from tests.deploy.bundles import CHANNELS, write_model
 
 from edgeproof_compress.quantized_student import QuantizedStudent
+from edgeproof_configs.schema import GatesConfig
 from edgeproof_data.sets import ImageSet
 from edgeproof_deploy.forms import StudentForm
 from edgeproof_deploy.parity import Form
@@ -70,3 +71,26 @@ def test_run_engine__what_is_not_here_still_has_the_weights_of_its_file(
     outcomes = {claim.claim: (claim.outcome, claim.evidence) for claim in found.claims}
     assert outcomes["2:4 weights"][0] == "proven"
     assert outcomes["2:4 kernels"] == ("not known here", found.form.reason)
+
+
+def test_same_file__an_engine_is_compared_with_onnxruntime_on_the_file_that_both_read(
+    pictures: ImageSet, tmp_path: Path
+) -> None:
+    rows = np.random.default_rng(0).standard_normal((6, 8)).astype(np.float32)
+    chain = chain_over(pictures)
+    chain.data.recipe = SimpleNamespace(gates=GatesConfig())
+    chain.found = SimpleNamespace(vocabulary=None)
+    form, file = StudentForm("student", "int8", tmp_path), tmp_path / "model.int8.onnx"
+    exported = Form("student", "onnxruntime", "int8", rows)
+    assert chain.same_file(form, "onnxruntime", exported, file) == []
+    (found,) = chain.same_file(form, "openvino", Form("student", "openvino", "int8", -rows), file)
+    assert (found.reference, found.candidate) == ("onnxruntime int8", "openvino int8")
+    assert {gate.name: gate.status for gate in found.gates} == {
+        "finite": "pass",
+        "cosine_mean": "fail",
+        "agreement": "not measured",
+    }
+    other = Form("student", "tensorrt", "int8", rows)
+    assert chain.same_file(form, "tensorrt", other, tmp_path / "model.int8.trt.onnx") == []
+    absent = Form("student", "openvino", "int8", reason="built, not run here: no driver")
+    assert chain.same_file(form, "openvino", absent, file) == []
