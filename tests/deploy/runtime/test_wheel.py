@@ -1,6 +1,9 @@
+"""What a device installs: the wheel in a fresh environment, by every Python that is found on the PATH."""
+
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,13 +22,31 @@ def run(*command: str | Path, cwd: Path) -> str:
     return done.stdout
 
 
+OTHERS = [pytest.param(f"python3.{minor}", marks=pytest.mark.slow) for minor in (10, 12, 13)]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT, cwd=folder)
+    (found,) = folder.glob("edgeproof-*.whl")
+    return found
+
+
+def usable(name: str) -> Path:
+    """Return a Python by its name; a starter of a version manager may stand for one that is not there."""
+    found = shutil.which(name)
+    if found is None or subprocess.run([found, "-c", ""], capture_output=True).returncode:
+        pytest.skip(f"there is no {name} on the PATH")
+    return Path(found)
+
+
 @pytest.mark.integration
+@pytest.mark.parametrize("name", [sys.executable, *OTHERS], ids=lambda name: Path(name).name)
 def test_wheel__predicts_where_there_are_only_numpy_pillow_and_onnxruntime(
-    bundle: Path, photos: list[Path], tmp_path: Path
+    bundle: Path, photos: list[Path], tmp_path: Path, wheel: Path, name: str
 ) -> None:
-    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT, cwd=tmp_path)
-    (wheel,) = tmp_path.glob("edgeproof-*.whl")
-    run(sys.executable, "-m", "venv", "device", cwd=tmp_path)
+    run(usable(name), "-m", "venv", "device", cwd=tmp_path)
     python = tmp_path / "device/bin/python"
     pip = (python, "-m", "pip", "--quiet", "--disable-pip-version-check", "install")
     run(*pip, *ON_THE_DEVICE, cwd=tmp_path)
