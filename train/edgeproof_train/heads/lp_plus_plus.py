@@ -55,7 +55,7 @@ class LPPlusPlus(FittedKind):
         """How long it is trained.
 
         Attributes:
-            steps: how many; 300 if not given, 200 in batches.
+            steps: how many; 300 if not given, 150 in batches.
             batch_size: shots in a step; if not given all, or one for each class where there are very many.
             alpha_every: steps of w from one of alpha to the next.
             bias: whether classes have a bias.
@@ -88,7 +88,7 @@ class LPPlusPlus(FittedKind):
         require(evidence, "shots", kind="lp_plus_plus")
         assert evidence.shots is not None
         training = Training(config, evidence.shots, evidence.text, len(evidence.names))
-        steps = config.steps or (300 if training.full else 200)
+        steps = config.steps or (300 if training.full else 150)
         best, best_step, best_right = training.blend(), 0, -1
         for step in range(1, steps + 1):
             training.step(step)
@@ -137,13 +137,13 @@ class Training:
         np.add.at(self.weight, self.labels, self.features)
         self.bias = np.zeros(classes, np.float32)
         self.moving = np.zeros_like(self.weight), np.zeros_like(self.bias)
-        self.rate = np.float32(4 * count / largest_eigenvalue(self.features))
+        moments = second_moments(self.features)
+        self.rate = np.float32(4 * count / largest_eigenvalue(moments))
         self.alpha, self.owed = np.zeros(classes, np.float32), np.zeros(classes, np.float32)
         if text_KD is not None:
-            self.cosines = self.features @ text_KD.T
-            own = self.cosines[np.arange(count), self.labels]
+            own = (self.features * text_KD[self.labels]).sum(axis=1)
             self.alpha[:] = BLEND_START * class_mean(own, self.labels, classes)
-            steepest = float((self.cosines.astype(np.float64) ** 2).sum(axis=0).max())
+            steepest = float(((text_KD @ moments) * text_KD).sum(axis=1).max())
             self.alpha_rate = np.float32(count / (4 * steepest))
 
     def blend(self) -> Blend:
@@ -156,12 +156,13 @@ class Training:
         features, count = self.features[rows], np.float32(self.batch)
         slope = self._softmax_error(features, self.labels[rows])
         turn = number % self.config.alpha_every == 0
+        by_weight = (slope.T @ features) / count
         if self.text is not None and (turn or self.config.accumulate_alpha_grad):
-            gradient = np.einsum("nk,nk->k", slope, self.cosines[rows]) / count
+            gradient = (by_weight * self.text).sum(axis=1)
             self.owed = self.owed + gradient if self.config.accumulate_alpha_grad else gradient
         weight_moving, bias_moving = self.moving
         weight_moving *= np.float32(MOMENTUM)
-        weight_moving += (slope.T @ features) / count
+        weight_moving += by_weight
         self.weight -= self.rate * weight_moving
         if self.config.bias:
             bias_moving *= np.float32(MOMENTUM)
@@ -200,15 +201,22 @@ def class_mean(values_N: np.ndarray, labels_N: np.ndarray, classes: int) -> floa
     return float((sums[counts > 0] / counts[counts > 0]).mean())
 
 
-def largest_eigenvalue(features_ND: np.ndarray) -> float:
-    """Return lambda_max of `F'F` by power iteration, float64."""
-    wide = features_ND.astype(np.float64)
-    product = wide.T @ wide if len(wide) > wide.shape[1] else wide @ wide.T
-    vector = product.sum(axis=1) + 1e-3
+def second_moments(features_ND: np.ndarray) -> np.ndarray:
+    """Return `F'F` (D, D), float64."""
+    moments = np.zeros((features_ND.shape[1],) * 2)
+    for start in range(0, len(features_ND), 4096):
+        part = features_ND[start : start + 4096].astype(np.float64)
+        moments += part.T @ part
+    return moments
+
+
+def largest_eigenvalue(matrix_DD: np.ndarray) -> float:
+    """Return lambda_max of a positive semi-definite matrix by power iteration, float64."""
+    vector = matrix_DD.sum(axis=1) + 1e-3
     value = 0.0
     for _ in range(POWER_STEPS):
         vector = vector / np.linalg.norm(vector)
-        following = product @ vector
+        following = matrix_DD @ vector
         before, value = value, float(vector @ following)
         if abs(value - before) <= 1e-12 * value:
             break
