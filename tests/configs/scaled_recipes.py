@@ -36,6 +36,7 @@ CONTRASTIVE = {
 }
 SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     "cifar_resnet56": ("cifar_resnet8", {}),
+    "convnextv2_base.fcmae_ft_in22k_in1k": ("test_convnext2", {}),
     "ghostnet_100": ("ghostnet_050", {}),
     "mobilenetv2_100": ("mobilenetv2_035", {}),
     "mobilenetv3_large_100": ("mobilenetv3_small_050", {}),

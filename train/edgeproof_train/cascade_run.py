@@ -77,8 +77,8 @@ def routing_of(
     if not isinstance(cascade, CascadeHead):
         return None
     config: Any = data.recipe.head
-    known_already = isinstance(head, AskingCascade) and isinstance(head.ask, Consultation)
-    ask = head.ask if known_already else consultation(data, images)
+    told = head.ask if isinstance(head, AskingCascade) else None
+    ask = told if isinstance(told, Consultation) else consultation(data, images)
     routed = cascade.routed(embeddings, ask)
     waited = {name: ask.seconds[name] / ask.asked[name] for name in ask.asked if ask.asked[name]}
     came = {

@@ -11,6 +11,7 @@ import pytest
 
 from edgeproof_configs.errors import DataError, EdgeproofError, RecipeError, UsageError
 from edgeproof_configs.loader import component_config
+from edgeproof_data.prompts import clean_name
 from edgeproof_deploy.runtime.cascade_head import CascadeHead
 from edgeproof_deploy.runtime.cascade_step import NEVER
 from edgeproof_deploy.runtime.head_form import softmax
@@ -20,6 +21,7 @@ from edgeproof_train.heads.cascade_labels import narrowed
 from edgeproof_train.heads.evidence import Evidence, Surroundings, evidence_of
 from edgeproof_train.heads.fitted import Fitted
 from edgeproof_train.heads.fitting import fit_kind
+from edgeproof_train.heads.routing import routing_figures, with_oracle
 
 NAMES = ("yak", "gnu", "cup", "jug", "pug", "poodle")
 UNSEEN, SEEN, DOGS = ["yak", "gnu"], ["cup", "jug", "pug", "poodle"], ["pug", "poodle"]
@@ -177,6 +179,40 @@ def test_fit__refuses(steps: list[dict[str, Any]], error: type[EdgeproofError], 
 def test_fit__nothing_says_what_is_unseen() -> None:
     with pytest.raises(UsageError, match="the data do not say which classes are unseen"):
         fit([{"head": ZERO, "answers": "unseen"}, {"head": ZERO}], evidence(unseen=False))
+
+
+def test_fit__product_refuses_a_step_that_leaves_nothing() -> None:
+    with pytest.raises(DataError, match="product would pass nothing on"):
+        fit([{"head": ZERO, "over": UNSEEN}, {"head": ZERO, "over": "seen"}], evidence(), combine="product")
+
+
+def test_fit__words_for_some_classes_and_shots_for_the_others(real_data: Path) -> None:
+    pack = np.load(real_data / "fewshot_b32" / "caltech101.npz")
+    names = tuple(clean_name(str(name)) for name in pack["classnames"])
+    told = real_data / "caltech_clip_b32"
+    words = [clean_name(line) for line in (told / "text_classes_41.txt").read_text().splitlines()]
+    rest = [name for name in names if name not in words]
+    text = np.random.default_rng(0).normal(size=(len(names), 512))
+    text[[names.index(word) for word in words]] = np.load(told / "text_embeddings_41.npy")
+    shots = np.isin(pack["shots_4_labels"], [names.index(name) for name in rest])
+    seen = evidence_of(
+        names,
+        text=text,
+        features=pack["shots_4_features"][shots],
+        labels=pack["shots_4_labels"][shots],
+        val_features=pack["val_features"],
+        val_labels=pack["val_labels"],
+    )
+    images = {"kind": "gda", "use_text": False}
+    head = cascade(fit([{"head": ZERO, "over": words}, {"head": images, "over": rest}], seen))
+    rows, labels = pack["test_features"].astype(np.float32), pack["test_labels"].astype(np.int64)
+    found = routing_figures(
+        head, head.routed(rows), labels, ["1", "2"], with_oracle(head, rows, labels, None)
+    )
+    # 83.7 % when this was written, with an oracle for routes 94.7 %; words alone know 1,058 of 2,465 photos.
+    assert found["accuracy"] > 0.82
+    assert found["oracle_accuracy"] > 0.93
+    assert all(step["precision"] > 0.83 and step["recall"] > 0.83 for step in found["steps"])
 
 
 def test_narrowed__shots_words_and_val_of_the_labels_only() -> None:

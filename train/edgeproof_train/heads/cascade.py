@@ -134,7 +134,8 @@ class Cascade(FittedKind):
         refuse_own_words(config.steps)
         root = None if evidence.around is None else evidence.around.root
         specialists = {name: Specialist.read(path, root) for name, path in config.specialists.items()}
-        lists = Lists(evidence, {name: one.classes for name, one in specialists.items()})
+        classes = {name: one.classes for name, one in specialists.items()}
+        lists = Lists(evidence, classes, config.combine == "product")
         names = [f"{number} {step.name}" for number, step in enumerate(config.steps, 1)]
         made = [
             make_step(step, f"head.steps.{number}", lists, last=number == len(config.steps) - 1)
@@ -200,6 +201,12 @@ def make_step(config: StepConfig, place: str, lists: Lists, *, last: bool) -> tu
         answers &= ~np.isin(rows, lists.rows(config.except_for, f"{place}.except_for"))
     if not answers.any() and not last:
         raise DataError("the step may answer no label: it would do nothing", where=place)
+    if lists.product and not last and answers.all():
+        raise DataError(
+            "the step may answer all labels that it knows, and product would pass nothing on",
+            where=place,
+            fix="let it choose between others as well (over), and set answers; or combine: switch",
+        )
     if config.head is not None:
         fitted = fit_kind(config.head, narrowed(evidence, rows))
         return Step(rows, answers, head=fitted.head), fitted

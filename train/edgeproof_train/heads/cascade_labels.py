@@ -24,10 +24,12 @@ class Lists:
     Attributes:
         evidence: its names, and which of them are unseen.
         specialists: the classes of each specialist, by its name.
+        product: whether a step has to leave labels to the next ones.
     """
 
     evidence: Evidence
     specialists: Mapping[str, Sequence[str]]
+    product: bool = False
 
     def rows(self, given: Labels, place: str) -> np.ndarray:
         """Return the positions of some labels, int64, in the order of the names.
