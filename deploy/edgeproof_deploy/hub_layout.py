@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from edgeproof_configs.files import explain_os_errors, write_bytes, write_json, write_text
+from edgeproof_deploy.engine import NOT_RUN_HERE
 from edgeproof_deploy.runtime.bundle import MANIFEST, Bundle
 
 BUNDLE_FOLDER = "bundle"
 WITH_PHOTOS = ("self_test/", "report.html")
+AS_TRAINED = "pytorch fp32"
 
 
 @dataclass(frozen=True)
@@ -110,22 +112,25 @@ It needs numpy, Pillow and onnxruntime, and no PyTorch. {weights}
         if self.result.get("rows"):
             return [result_row(row) for row in self.result["rows"]]
         pairs = json.loads(self.bundle.read("parity.json")).get("pairs", [])
-        return [pair_row(pair) for pair in pairs]
+        return [pair_row(pair) for pair in pairs if pair.get("reference") in ("teacher", AS_TRAINED)]
 
 
 def result_row(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return a row of `result.json` as cells: form, top-1, cosine to the form before it, p50, size."""
+    """Return a row of `result.json` as cells: form, top-1, cosine to the student as trained, p50, size."""
     metrics, parity = row.get("metrics") or {}, row.get("parity") or []
     pairs = [parity] if isinstance(parity, Mapping) else list(parity)
+    cosine = next((pair.get("cosine_mean") for pair in pairs if pair.get("reference") == AS_TRAINED), None)
     latency = ((row.get("latency_ms") or {}).get("batch1") or {}).get("p50")
     name = " ".join(
         part for part in (row["form"], row.get("engine") or "", row.get("precision") or "") if part
     )
+    if row.get("status") == NOT_RUN_HERE:
+        name += f" ({NOT_RUN_HERE})"
     size = row.get("size_bytes")
     return (
         name,
         percent(metrics.get("top1")),
-        number(pairs[-1].get("cosine_mean") if pairs else None, ".4f"),
+        number(cosine, ".4f"),
         number(latency, ".2f"),
         number(size / 1e6 if size else None, ".1f"),
     )
@@ -137,7 +142,7 @@ def pair_row(pair: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         str(pair["candidate"]),
         percent(metrics.get("top1")),
-        number(pair.get("cosine_mean"), ".4f"),
+        number(pair.get("cosine_mean") if pair.get("reference") == AS_TRAINED else None, ".4f"),
         number(None, ""),
         number(None, ""),
     )
@@ -145,7 +150,7 @@ def pair_row(pair: Mapping[str, Any]) -> tuple[str, ...]:
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:
     """Return a table in Markdown; columns of which nothing is known are left out."""
-    titles = ("form", "top-1", "cosine to the form before", "p50 ms, batch 1", "MB")
+    titles = ("form", "top-1", "cosine to the fp32 student", "p50 ms, batch 1", "MB")
     kept = [place for place in range(len(titles)) if any(row[place] != "-" for row in rows)]
     if not kept:
         return "No figures came with it."

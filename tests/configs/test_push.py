@@ -31,10 +31,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "metrics": {"top1": 0.8125},
         "latency_ms": {"batch1": {"p50": 1.25}},
         "size_bytes": 2_500_000,
-        "parity": [{"cosine_mean": 0.99996}],
+        "parity": [
+            {"reference": "pytorch int8", "cosine_mean": 0.5},
+            {"reference": "pytorch fp32", "cosine_mean": 0.99996},
+        ],
     }
+    plan = {"form": "student", "engine": "tensorrt", "precision": "fp16", "status": "built, not run here"}
     environment = {"processor": "A CPU", "cores": 2, "python": "3.11.1"}
-    result = {"rows": [row], "environment": environment}
+    result = {"rows": [row, plan], "environment": environment}
     (folder / "result.json").write_text(json.dumps(result))
     return folder
 
@@ -120,6 +124,8 @@ def test_push__a_dry_run_writes_the_files(
     card = (out / "README.md").read_text(encoding="utf-8")
     assert card.startswith("---\nlibrary_name: edgeproof\npipeline_tag: zero-shot-image-classification\n")
     assert "| student onnxruntime fp32 | 81.2 % | 1.0000 | 1.25 | 2.5 |" in card
+    assert "| student tensorrt fp16 (built, not run here) | - | - | - | - |" in card
+    assert "| form | top-1 | cosine to the fp32 student |" in card
     assert "Measured on: A CPU, 2 cores, Python 3.11.1." in card
     assert 'snapshot_download("me/tiny") + "/bundle"' in card
     assert main(["push", str(run), "me/tiny", "--dry-run", str(out)]) == 2
