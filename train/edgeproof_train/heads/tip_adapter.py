@@ -22,6 +22,7 @@ BETAS, DOUBLINGS = (0.125, 0.1768), 10
 """The grid of beta: 0.125 to 90, each about 1.41 times the one before."""
 ALPHAS = np.concatenate([[0.0], np.logspace(-2, 2, 81)])
 DEFAULT_ALPHA, DEFAULT_BETA = 1.17, 1.0
+MOST_TIED, MOST_SCORES = 5, 1 << 20
 TUNING = ("epochs", "learning_rate", "batch_size")
 
 
@@ -118,8 +119,9 @@ def best_votes(
 ) -> Votes:
     """Return the pair that is right most often on validation; of equal ones the likeliest, then the smallest.
 
-    All of the grid is counted in one pass over the images, in blocks; only where several beta are equally
-    good are their votes computed again.
+    All of the grid is counted in one pass over the images, in blocks. Only where several pairs are equally
+    good are votes computed again: for five beta at most, over the range of those that are, and for part of
+    the images where there are many.
     """
     assert evidence.val is not None
     assert evidence.text is not None
@@ -132,16 +134,14 @@ def best_votes(
     betas = np.array([start * 2**number for start in starts for number in range(doublings)])
     shares = right / len(labels)
     best = float(shares.max())
-
-    def score(place: int) -> tuple[float, float, float]:
-        factor = likeliest(base, cache.of(features, betas[place]), labels, tied(place), best)
-        found[place] = factor.value
-        return *factor.score, -betas[place]
-
-    def tied(place: int) -> np.ndarray:
-        return alphas[shares[place] >= best - TIE]
-
-    found: dict[int, float] = {}
-    places = [int(place) for place in np.argsort(betas) if len(tied(int(place)))]
-    place = places[0] if len(places) == 1 and len(tied(places[0])) == 1 else choose(places, score).value
-    return Votes(found.get(place, float(tied(place)[0])), float(betas[place]))
+    tied = {float(betas[row]): alphas[shares[row] >= best - TIE] for row in np.argsort(betas)}
+    widths = [beta for beta, some in tied.items() if len(some)]
+    if len(widths) == 1 and len(tied[widths[0]]) == 1:
+        return Votes(float(tied[widths[0]][0]), widths[0])
+    rows = slice(None, None, -(-base.size // MOST_SCORES))
+    found = {
+        beta: likeliest(base[rows], cache.of(features[rows], beta), labels[rows], tied[beta], best)
+        for beta in widths[:: -(-len(widths) // MOST_TIED)]
+    }
+    beta = choose(found, lambda width: found[width].score).value
+    return Votes(found[beta].value, beta)
