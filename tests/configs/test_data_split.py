@@ -93,8 +93,8 @@ def test_proposed__a_table_that_an_image_folder_reads(
     words = ["data", "proposed", str(tmp_path), str(tmp_path / "birds"), str(tmp_path / "few.csv")]
     assert main(words) == 0
     assert "6 images to train on, 4 of test, 2 of them of 1 unseen class" in capsys.readouterr().out
-    place = {"root": str(tmp_path / "birds"), "split": str(tmp_path / "few.csv")}
-    data = ImageFolder(ImageFolder.Config(**place, unseen=str(tmp_path / "few.unseen.txt"), val=0.34))
+    root, table, unseen = (str(tmp_path / name) for name in ("birds", "few.csv", "few.unseen.txt"))
+    data = ImageFolder(ImageFolder.Config(root=root, split=table, unseen=unseen, val=0.34))
     data.prepare()
     assert data.unseen == ("Elf Owl",)
     assert [len(data.split(name)) for name in ("train", "val", "test")] == [4, 2, 4]

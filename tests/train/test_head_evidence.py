@@ -62,7 +62,10 @@ def test_gather__shots_and_val_of_the_student_and_words(run: RunDir) -> None:
     np.testing.assert_allclose(cosine(evidence.shots.features, rows), 1, atol=1e-5)
     assert evidence.shots.labels.tolist() == shots.labels.tolist()
     assert np.bincount(evidence.val.labels).tolist() == [1, 1, 1]
-    np.testing.assert_allclose(evidence.text, data.words().matrix, atol=1e-6)
+    words = data.words().matrix
+    assert words is not None
+    assert evidence.text is not None
+    np.testing.assert_allclose(evidence.text, words, atol=1e-6)
     assert evidence.unlabelled is None
     assert found.told["shots"]["images"] == 6
     assert found.told["text"] is True

@@ -32,7 +32,8 @@ def pool(count: int, seed: int) -> Pool:
 
 def sets(**given: Any) -> FeatureSets:
     names = tuple("abcde")
-    return FeatureSets(names, blobs(30, 9), **({"train": pool(20, 1), "val": pool(10, 2)} | given))
+    settings: dict[str, Any] = {"train": pool(20, 1), "val": pool(10, 2)}
+    return FeatureSets(names, blobs(30, 9), **(settings | given))
 
 
 def head(kind: str, **settings: Any) -> Any:
