@@ -71,7 +71,12 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     figures["microseconds_an_image"] = per_image(answers)
     return keep(
         *(options, "head_speed", arguments),
-        settings={**vars(sizes), "val_of_each_class": VAL_EACH, "torch_threads": torch.get_num_threads()},
+        settings={
+            **vars(sizes),
+            "compared": list(sizes.compared),
+            "val_of_each_class": VAL_EACH,
+            "torch_threads": torch.get_num_threads(),
+        },
         latencies=latencies,
         ratios=plain_ratio,
         figures=figures,

@@ -10,7 +10,7 @@ from tests.train.heads.few_shot_case import few_shot_case, images_of
 from edgeproof_configs.errors import DataError
 from edgeproof_configs.registry import component_class
 from edgeproof_configs.schema import HeadConfig
-from edgeproof_train.heads.auto import ORDER, Auto, choose, default_candidates
+from edgeproof_train.heads.auto import ORDER, Auto, choose, default_candidates, in_order
 from edgeproof_train.heads.evidence import Evidence, evidence_of
 from edgeproof_train.heads.fitted import Fitted
 from edgeproof_train.heads.fitting import fit_kind
@@ -98,6 +98,14 @@ def test_default_candidates__known_order_first_and_none_that_looks_at_test_image
     assert kinds[: len(known)] == known
     assert not {"inmap", "transclip", "auto", "ensemble", "cascade", "classifier"} & set(kinds)
     assert "inmap" in [one.kind for one in default_candidates(transductive=True)]
+
+
+def test_in_order__one_row_a_class_says_nothing_of_how_classes_vary() -> None:
+    kinds = default_candidates(transductive=False)
+    assert in_order(kinds, few_shot_case(shots=2)) == kinds
+    one = in_order(kinds, few_shot_case(shots=1))
+    assert one[0].kind == "lp_plus_plus"
+    assert [each.kind for each in one[1:]] == [each.kind for each in kinds if each.kind != "lp_plus_plus"]
 
 
 def test_asked__test_images_only_where_they_are_asked_for() -> None:

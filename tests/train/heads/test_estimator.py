@@ -95,7 +95,7 @@ def test_classifier__labels_of_any_type_come_back() -> None:
 
 def test_classifier__text_is_in_the_order_of_the_classes_given() -> None:
     features, labels, centres = clusters()
-    fitted = HeadClassifier("zero_shot", text=centres, classes=WORDS).fit(features, WORDS[labels])
+    fitted = HeadClassifier("zero_shot", text=centres, classes=WORDS.tolist()).fit(features, WORDS[labels])
     assert (fitted.predict(features) == WORDS[labels]).all()
 
 

@@ -22,6 +22,8 @@ MADE_OF_OTHERS = ("ensemble",)
 ORDER = ("gda", "proker", "lp_plus_plus", "clap", "tip_adapter", "logistic", "nearest_mean", "zero_shot")
 """Kinds from the one that is taken first where they cannot be told apart, by what their papers say of eleven
 sets and 1 to 16 shots; others follow by name."""
+ONE_SHOT = ("lp_plus_plus",)
+"""Kinds that come first where classes have one row each: how a class varies is not known then."""
 FEW_IMAGES, MANY_PARTS, FEW_PARTS = 2000, 5, 2
 """With fewer images than this four fifths of them choose hyper-parameters, where half would be too few."""
 
@@ -84,6 +86,8 @@ class Auto(FittedKind):
         """
         check_members(config.candidates or (), "candidates")
         candidates = config.candidates or default_candidates(config.transductive)
+        if config.candidates is None:
+            candidates = in_order(candidates, evidence)
         notes = [f"{one.kind} {reason}" for one in candidates if (reason := why_not(one, evidence))]
         possible = [one for one in candidates if why_not(one, evidence) is None]
         if not can_hold_out(evidence):
@@ -128,6 +132,12 @@ def parts_for(evidence: Evidence) -> int:
     """Return in how many parts images are held out: more where there are few to choose on."""
     images = evidence.photos() if evidence.val is None else evidence.val
     return MANY_PARTS if len(images.labels) < FEW_IMAGES else FEW_PARTS
+
+
+def in_order(candidates: Sequence[HeadConfig], evidence: Evidence) -> list[HeadConfig]:
+    """Return candidates with those first that do best with one row a class, where there is no more."""
+    one_row = evidence.shots is not None and len(evidence.shots.labels) <= len(evidence.names)
+    return sorted(candidates, key=lambda one: not (one_row and one.kind in ONE_SHOT))
 
 
 def default_candidates(transductive: bool) -> list[HeadConfig]:
