@@ -37,7 +37,10 @@ head_app = typer.Typer(cls=StageOrCommand, rich_markup_mode=None)
 
 @head_app.callback()
 def head_root() -> None:
-    """Make a recipe's classifier: `head RECIPE`; or compare kinds of classifiers: `head fit`."""
+    """Make a recipe's classifier, or compare kinds of them.
+
+    `head RECIPE` makes it; `head fit` compares.
+    """
 
 
 @head_app.command(STAGE)
@@ -49,7 +52,7 @@ def stage(
     strict: StrictOption = False,
     seeds: SeedsOption = None,
 ) -> int:
-    """Make the recipe's head, and what it still needs; `head RECIPE` is the same."""
+    """Make the recipe's classifier: `head RECIPE`."""
     return run_chain(
         recipe, seeds, overrides=overrides or [], run=run, until="head", device=device, strict=strict
     )
@@ -94,7 +97,7 @@ def fit(
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Fit heads of several kinds on embeddings, score each on test, and print a table.
+    """Fit and score heads of several kinds on embeddings.
 
     Nothing is trained for the teacher's embeddings; those of the student need a trained run, and train one
     where there is none.
