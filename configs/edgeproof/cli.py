@@ -343,7 +343,7 @@ def data_proposed(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the photos.")],
     out: Annotated[Path, typer.Argument(metavar="OUT.csv", help="A new table: path,part,label.")],
 ) -> int:
-    """Write a proposed split of generalised zero-shot learning as a table for a recipe.
+    """Write a proposed split of zero-shot learning as a table.
 
     The classes that only test has go into OUT.unseen.txt, for data.unseen.
     """
