@@ -18,6 +18,7 @@ from edgeproof_data.cache import EmbeddingCache
 
 pytestmark = pytest.mark.integration
 
+ENGINES = ["onnxruntime", *(["openvino"] if find_spec("openvino") else []), "tensorrt_rtx"]
 Shipped = tuple[Path, Path]
 
 
@@ -36,7 +37,8 @@ def edgeproof(*words: object, **environment: str) -> subprocess.CompletedProcess
 def shipped(tmp_path_factory: pytest.TempPathFactory) -> Shipped:
     """Return a recipe and the run that shipped it."""
     folder = tmp_path_factory.mktemp("ship")
-    recipe = make_recipe(folder, make_data(folder / "data"))
+    deploy = {"batch": [1, 2], "engines": ENGINES}
+    recipe = make_recipe(folder, make_data(folder / "data"), deploy=deploy)
     run = folder / "run"
     done = edgeproof("ship", recipe, "--run", run)
     assert done.returncode == 0, done.stderr
@@ -85,14 +87,12 @@ def test_ship__an_engine_that_cannot_build_here_is_refused_before_anything_is_tr
 def test_ship__result_has_a_row_for_each_form(shipped: Shipped) -> None:
     result = json.loads((shipped[1] / "result.json").read_text())
     rows = {(row["form"], row["engine"]): row for row in result["rows"]}
-    assert set(rows) == {
-        ("teacher", ""),
-        ("student", "pytorch"),
-        ("student", "onnxruntime"),
-        ("student", "tensorrt_rtx"),
-    }
+    assert set(rows) == {("teacher", ""), *(("student", engine) for engine in ("pytorch", *ENGINES))}
     assert rows["teacher", ""]["metrics"]["top1"] == 1.0
-    assert rows["student", "onnxruntime"]["latency_ms"]["batch1"]["p50"] > 0
+    for engine in set(ENGINES) - {"tensorrt_rtx"}:
+        assert rows["student", engine]["latency_ms"]["batch1"]["p50"] > 0
+        assert rows["student", engine]["status"] == "run here"
+        assert {gate["status"] for gate in rows["student", engine]["gates"]} == {"pass"}
     assert rows["student", "tensorrt_rtx"]["status"] == "built, not run here"
     assert {row["form"] for row in result["controls"]} == {"chance", "untrained student", "baseline"}
     assert result["view"] == "assume_invariant"
