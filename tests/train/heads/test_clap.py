@@ -42,7 +42,7 @@ def test_slope__of_the_loss_by_finite_differences() -> None:
         likely = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(16), shots.labels]
         return float(likely.mean() + (held * ((rows - text) ** 2).sum(axis=1)).mean())
 
-    expected = approx_fprime(weight.ravel(), loss, 1e-6).reshape(4, 16)
+    expected = np.asarray(approx_fprime(weight.ravel(), loss, 1e-6)).reshape(4, 16)
     np.testing.assert_allclose(slope(weight, shots, text, held, np.float32(10)), expected, atol=1e-5)
 
 

@@ -92,9 +92,10 @@ def test_fit__order_of_images_and_classes() -> None:
 
 def test_fit__one_image_and_a_class_that_no_image_has() -> None:
     images, text, labels = clusters([30, 30, 0, 30])
-    for settings in ({}, {"prior": "uniform"}, {"prior": "em"}, {"prior": (0.5, 0.5, 0.0, 0.0)}):
+    priors: tuple[Any, ...] = ("auto", "uniform", "em", (0.5, 0.5, 0.0, 0.0))
+    for prior in priors:
         for seen in (images, images[:1], images[:3]):
-            head = InMaP.fit(InMaP.Config(**settings), evidence(seen, text, 100)).head
+            head = InMaP.fit(InMaP.Config(prior=prior), evidence(seen, text, 100)).head
             assert np.isfinite(head.logits(images)).all()
     assert right(images, text, labels, prior=(1, 1, 0, 1)) > 0.9
 

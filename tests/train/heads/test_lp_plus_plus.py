@@ -40,26 +40,24 @@ def reference(found: Evidence, steps: int, accumulate: bool = False) -> tuple[np
     """Return matrix and bias of LP++ in float64, written after the paper, gradients by hand."""
     assert found.shots is not None
     f, y = found.shots.features.astype(np.float64), found.shots.labels
-    t = None if found.text is None else found.text.astype(np.float64)
+    t = np.zeros((CLASSES, DIM)) if found.text is None else found.text.astype(np.float64)
     n, onehot = len(y), np.eye(CLASSES)[y]
     w, b, v, c = onehot.T @ f, np.zeros(CLASSES), 0.0, 0.0
     rate = 4 * n / np.linalg.eigvalsh(f.T @ f)[-1]
-    alpha, owed = np.zeros(CLASSES), np.zeros(CLASSES)
-    if t is not None:
-        s = f @ t.T
-        alpha = np.full(CLASSES, 250 * np.mean([s[y == k, k].mean() for k in range(CLASSES)]))
-        alpha_rate = n / (4 * (s**2).sum(axis=0).max())
+    owed = np.zeros(CLASSES)
+    s = f @ t.T
+    alpha = np.full(CLASSES, 250 * np.mean([s[y == k, k].mean() for k in range(CLASSES)]))
+    alpha_rate = n / (4 * max((s**2).sum(axis=0).max(), 1e-9))
     for step in range(1, steps + 1):
-        logits = f @ w.T + b + (0 if t is None else alpha * s)
+        logits = f @ w.T + b + alpha * s
         p = np.exp(logits - logits.max(axis=1, keepdims=True))
         error = (p / p.sum(axis=1, keepdims=True) - onehot) / n
-        if t is not None:
-            owed = (owed if accumulate else 0) + (error * s).sum(axis=0)
+        owed = (owed if accumulate else 0) + (error * s).sum(axis=0)
         v, c = 0.9 * v + error.T @ f, 0.9 * c + error.sum(axis=0)
         w, b = w - rate * v, b - rate * c
-        if t is not None and step % 10 == 0:
+        if step % 10 == 0:
             alpha = alpha - alpha_rate * owed
-    return w if t is None else w + alpha[:, None] * t, b
+    return w + alpha[:, None] * t, b
 
 
 @pytest.mark.parametrize("text", [True, False])

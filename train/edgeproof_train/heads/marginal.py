@@ -94,7 +94,7 @@ def chosen_marginal(
     near = neighbours(sample)
     first = tried(tempered(masses, 1))
     if effective < SPARSE:
-        counted = np.bincount(first.answers, minlength=len(masses)) + 0.5
+        counted = np.bincount(first.answers, minlength=len(masses)) + 1 / len(masses)
         return Marginal(counted / counted.sum(), "counted", effective, f"{said}: counted from first answers")
     best, gamma = first, 1.0
     for evener in (0.5, 0.0):

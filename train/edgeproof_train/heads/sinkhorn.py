@@ -38,7 +38,7 @@ class SoftLabels:
 
     def masses(self) -> np.ndarray:
         """Return the mean probability of each class (K,), float64."""
-        return sum(part.sum(axis=0, dtype=np.float64) for _, part in self.blocks()) / self.count
+        return column_means(self.blocks(), self.classes)
 
     def rows(self, chosen: np.ndarray) -> np.ndarray:
         """Return the probabilities of some images, float64."""
@@ -54,6 +54,15 @@ class SoftLabels:
         return scores
 
 
+def column_means(blocks: Iterator[tuple[slice, np.ndarray]], classes: int) -> np.ndarray:
+    """Return the mean (K,) over all rows of some blocks, float64."""
+    sums, count = np.zeros(classes), 0
+    for _, part in blocks:
+        sums += part.sum(axis=0, dtype=np.float64)
+        count += len(part)
+    return sums / count
+
+
 def column_factors(labels: SoftLabels, marginal_K: np.ndarray, iterations: int = 20) -> np.ndarray:
     """Return the factors v (K,) of Sinkhorn's balance: rows of `P v`, normalised, average to the marginal.
 
@@ -67,9 +76,7 @@ def column_factors(labels: SoftLabels, marginal_K: np.ndarray, iterations: int =
         if np.abs(masses - marginal_K).max() < 1e-9:
             break
         factors = np.clip(factors * change, 0, LARGEST)
-        masses = (
-            sum(part.sum(axis=0, dtype=np.float64) for _, part in balanced(labels, factors)) / labels.count
-        )
+        masses = column_means(balanced(labels, factors), labels.classes)
     return factors
 
 

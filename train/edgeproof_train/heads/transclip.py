@@ -168,18 +168,16 @@ class Adaptation:
     def _fitted(self, z_NK: np.ndarray, before: Mixture, support_weight: float) -> Mixture:
         """Return means and variance of images and shots; a class that nothing belongs to keeps its mean."""
         sums, masses = z_NK.T @ self.images / self.count, z_NK.sum(axis=0) / self.count
-        total = 1.0
+        squares, total = (self.images**2).mean(axis=0), 1.0
         if self.shots is not None:
             share = np.float32(50 * support_weight / len(self.shots.labels))
             added = np.zeros_like(sums)
             np.add.at(added, self.shots.labels, self.shots.features)
             sums = sums + share * added
             masses = masses + share * np.bincount(self.shots.labels, minlength=len(masses))
+            squares = squares + share * (self.shots.features**2).sum(axis=0)
             total += 50 * support_weight
         means = unit_or(np.where(masses[:, None] > LEAST, sums, 0), before.means)
-        squares = (self.images**2).mean(axis=0)
-        if self.shots is not None:
-            squares = squares + share * (self.shots.features**2).sum(axis=0)
         variance = squares - 2 * (means * sums).sum(axis=0) + (masses[:, None] * means**2).sum(axis=0)
         variance = np.maximum(variance / total, LEAST_SPREAD / self.dim)
         return Mixture(means.astype(np.float32), variance.astype(np.float32))
