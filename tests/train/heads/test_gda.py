@@ -135,8 +135,8 @@ def test_fit__views_of_a_photo_are_rows() -> None:
         views=4,
         text=evidence.text,
     )
-    weights = [fit_kind(GDA.Config(weight=0.1), one).head(queries()) for one in (evidence, views)]
-    assert np.array_equal(*weights)
+    first, second = (fit_kind(GDA.Config(weight=0.1), one).head(queries()) for one in (evidence, views))
+    assert np.array_equal(first, second)
 
 
 def test_fit__a_class_without_a_shot() -> None:

@@ -14,7 +14,7 @@ from edgeproof_train.calibration import probabilities
 from edgeproof_train.heads.evidence import Evidence, Rows, evidence_of
 from edgeproof_train.heads.fitting import fit_kind
 from edgeproof_train.heads.kernel_ridge import centres_of, exact_system, kernel, reduced_system
-from edgeproof_train.heads.proker import SHARPNESS, ProKeR
+from edgeproof_train.heads.proker import SHARPNESS, ProKeR, max_keys
 from edgeproof_train.metrics import unit_rows
 
 
@@ -32,7 +32,8 @@ def test_fit__kernel_ridge_regression_of_the_residual(beta: float, ridge: float)
     evidence = few_shot_case(val=None)
     assert evidence.shots is not None
     features, labels = evidence.shots.features.astype(np.float64), evidence.shots.labels
-    oracle = KernelRidge(alpha=ridge, kernel="precomputed").fit(
+    regression: Any = KernelRidge
+    oracle = regression(alpha=ridge, kernel="precomputed").fit(
         np.exp(-beta * (1 - features @ features.T)), np.eye(5)[labels] - zero_shot(evidence, features)
     )
     votes = oracle.predict(np.exp(-beta * (1 - queries() @ features.T)))
@@ -102,6 +103,12 @@ def test_fit__many_classes_choose_settings_on_a_part_of_them() -> None:
     ours, theirs = fitted.head(evidence.val.features), zero_shot(evidence, evidence.val.features)
     shares = [(scores.argmax(axis=1) == evidence.val.labels).mean() for scores in (ours, theirs)]
     assert shares[0] > shares[1] + 0.05
+
+
+def test_max_keys__shots_as_they_are_or_a_thousand_centres() -> None:
+    evidence = few_shot_case()
+    assert [max_keys(ProKeR.Config(), evidence, shots) for shots in (1600, 16000)] == [1600, 1024]
+    assert max_keys(ProKeR.Config(max_keys=4000), evidence, 16000) == 4000
 
 
 @pytest.mark.parametrize("ridge", [1.0, 0.01])

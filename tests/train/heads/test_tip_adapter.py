@@ -146,8 +146,7 @@ def test_class_votes__classes_of_different_sizes_and_every_doubling() -> None:
     labels = random.permutation(np.repeat(np.arange(4), [1, 5, 2, 3]))
     keys = Rows(unit_rows(random.normal(size=(11, 12))).astype(np.float32), labels)
     images = queries(7).astype(np.float32)
-    (part, blocks), *others = ClassVotes(keys, 4).of_blocks(images, (0.5, 0.7), 3)
-    assert (part.start, others) == (0, [])
+    blocks = ClassVotes(keys, 4).of_block(images, (0.5, 0.7), 3)
     for votes, beta in zip(blocks, (0.5, 1.0, 2.0, 0.7, 1.4, 2.8), strict=True):
         expected = np.exp(-beta * (1 - images @ keys.features.T)) @ np.eye(4)[labels]
         np.testing.assert_allclose(votes, expected, rtol=1e-5)

@@ -37,29 +37,29 @@ class ClassVotes:
         self.keys = np.ascontiguousarray(keys.features[order])
         self.rounds = [int((counts > number).sum()) for number in range(int(counts.max()))]
 
+    def parts(self, count: int) -> list[slice]:
+        """Return so many images in blocks of bounded memory."""
+        step = max(1, BLOCK_AFFINITIES // len(self.keys))
+        return [slice(start, start + step) for start in range(0, count, step)]
+
     def of(self, features_MD: np.ndarray, beta: float) -> np.ndarray:
         """Return the votes (M, K), float32, of unit features."""
         votes = np.empty((len(features_MD), len(self.place)), np.float32)
-        for part, blocks in self.of_blocks(features_MD, (beta,), 1):
-            votes[part] = next(blocks)
+        for part in self.parts(len(features_MD)):
+            votes[part] = next(self.of_block(features_MD[part], (beta,), 1))
         return votes
 
-    def of_blocks(
-        self, features_MD: np.ndarray, betas: tuple[float, ...], doublings: int
-    ) -> Iterator[tuple[slice, Iterator[np.ndarray]]]:
-        """Yield which images, and their votes (B, K) for each beta, twice each beta, four times each ...
+    def of_block(
+        self, features_BD: np.ndarray, betas: tuple[float, ...], doublings: int
+    ) -> Iterator[np.ndarray]:
+        """Yield the votes (B, K) for each beta, followed by those for twice, four times ... of it.
 
         The exponential is taken once for each of `betas`; that of a doubled beta is its square.
         """
-        step = max(1, BLOCK_AFFINITIES // len(self.keys))
-        for start in range(0, len(features_MD), step):
-            part = slice(start, start + step)
-            yield part, self._votes(features_MD[part] @ self.keys.T, betas, doublings)
-
-    def _votes(self, near_BN: np.ndarray, betas: tuple[float, ...], doublings: int) -> Iterator[np.ndarray]:
-        near_BN -= np.float32(1)
+        near = features_BD @ self.keys.T
+        near -= np.float32(1)
         for beta in betas:
-            votes = near_BN * np.float32(beta)
+            votes = near * np.float32(beta)
             np.exp(votes, out=votes)
             for number in range(doublings):
                 if number:

@@ -25,6 +25,7 @@ WEIGHTS = np.concatenate([[0.0], np.logspace(-1, 1, 41)])
 DEFAULT_BETA, DEFAULT_RIDGE, DEFAULT_WEIGHT = 1.0, 0.03, 1.0
 SHARPNESS = 10.0
 """Factor on the sum without validation; also the one under which likelihoods are compared on it."""
+AS_THEY_ARE, CENTRES = 1700, 1024
 TUNED_ON, FEWEST_CLASSES = 1024, 32
 """Shots that beta and ridge are chosen with where not all can be keys; classes that these must be of."""
 
@@ -54,15 +55,15 @@ class ProKeR(FittedKind):
             beta: how narrow the kernel is; chosen on validation if not given.
             ridge: how much the regression holds to zero-shot; chosen on validation if not given.
             weight: w; chosen on validation if not given.
-            max_keys: rows that the head keeps at most; no less than there are classes. By default 16 shots
-                of 100 classes are kept as they are.
+            max_keys: rows that the head keeps at most; no less than there are classes. If not given, 1,700
+                shots are kept as they are, and of more about a thousand centres.
         """
 
         kind: Literal["proker"] = "proker"
         beta: PositiveFloat | None = None
         ridge: PositiveFloat | None = None
         weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-        max_keys: PositiveInt = 1700
+        max_keys: PositiveInt | None = None
 
     needs: ClassVar[frozenset[Part]] = frozenset({"shots", "text"})
     uses: ClassVar[frozenset[Part]] = frozenset({"val"})
@@ -108,11 +109,13 @@ def max_keys(config: Any, evidence: Evidence, shots: int) -> int:
         UsageError: fewer than there are classes, by a setting.
     """
     classes = len(evidence.names)
-    if config.max_keys < min(classes, shots) and "max_keys" in config.model_fields_set:
+    if config.max_keys is None:
+        return shots if shots <= AS_THEY_ARE else max(CENTRES, classes)
+    if config.max_keys < min(classes, shots):
         raise UsageError(
             f"proker: max_keys {config.max_keys} for {classes} classes", fix=f"allow {classes} or more"
         )
-    return max(config.max_keys, classes)
+    return config.max_keys
 
 
 def residual_of(base: LinearHead, rows: Rows) -> np.ndarray:
@@ -146,8 +149,8 @@ def chosen(config: Any, evidence: Evidence) -> Settings:
     )
     if evidence.val is None or (config.beta and config.ridge):
         return given
-    seen, most = evidence, config.max_keys
     shots, classes = len(evidence.photos().labels), len(evidence.names)
+    seen, most = evidence, max_keys(config, evidence, shots)
     if shots > most:
         kept = np.arange(classes) % -(-shots // TUNED_ON) == 0
         few = kept.sum() < FEWEST_CLASSES or not kept[evidence.val.labels].any()

@@ -32,10 +32,12 @@ def choose(candidates: Iterable[Candidate], score: Callable[[Candidate], Score])
         ValueError: there is no candidate with a score.
     """
     best: Choice[Candidate] | None = None
+    highest: tuple[float, ...] = ()
     for candidate in candidates:
         found = score(candidate)
-        if not np.isnan(found).any() and (best is None or found > best.score):
-            best = Choice(candidate, found)
+        rank = found if isinstance(found, tuple) else (found,)
+        if not np.isnan(rank).any() and (best is None or rank > highest):
+            best, highest = Choice(candidate, found), rank
     if best is None:
         raise ValueError("no candidate has a score")
     return best

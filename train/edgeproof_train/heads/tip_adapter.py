@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
+import torch
 from pydantic import Field, model_validator
 
 from edgeproof_configs.registry import register
@@ -127,10 +129,13 @@ def best_votes(
     assert evidence.text is not None
     features, labels = evidence.val
     base = np.float32(evidence.logit_scale) * (features @ evidence.text.T)
-    right = np.zeros((len(starts) * doublings, len(alphas)), np.int64)
-    for part, blocks in cache.of_blocks(features, starts, doublings):
-        for number, votes in enumerate(blocks):
-            right[number] += counts_right(base[part], votes, labels[part], alphas)
+
+    def counted(part: slice) -> np.ndarray:
+        blocks = cache.of_block(features[part], starts, doublings)
+        return np.array([counts_right(base[part], votes, labels[part], alphas) for votes in blocks])
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        right = np.sum(list(pool.map(counted, cache.parts(len(labels)))), axis=0)
     betas = np.array([start * 2**number for start in starts for number in range(doublings)])
     shares = right / len(labels)
     best = float(shares.max())
