@@ -63,10 +63,12 @@ def test_fit_head__a_config_is_taken_as_it_is() -> None:
         fit_head(gda.Config(), features, labels, seed=3)
 
 
-@pytest.mark.parametrize("moved", [{"shots": 4}, {"templates": "imagenet"}, {"fit_on": "teacher"}])
+@pytest.mark.parametrize(
+    "moved", [{"shots": 4}, {"max_bytes": 9000}, {"templates": "imagenet"}, {"fit_on": "teacher"}]
+)
 def test_fit_head__a_setting_of_recipes_has_no_effect_on_arrays(moved: dict[str, Any]) -> None:
     features, labels, _ = clusters()
-    with pytest.raises(ValueError, match=f"{next(iter(moved))} says where a recipe finds"):
+    with pytest.raises(ValueError, match=f"{next(iter(moved))} is for recipes"):
         fit_head("gda", features, labels, **moved)
 
 

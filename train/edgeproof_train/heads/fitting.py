@@ -23,7 +23,7 @@ RECIPE_KEYS = (
     "max_bytes",
     "half",
 )
-"""Settings that say where a recipe finds its arrays."""
+"""Settings that say where a recipe finds its arrays, or how it stores the head."""
 PART_WORDS: dict[Part, str] = {
     "shots": "labelled images",
     "text": "text embeddings",
@@ -95,11 +95,11 @@ def config_of(kind: str | HeadConfig, **settings: Any) -> HeadConfig:
         config = component.Config(**settings)
     moved = moved_keys(config)
     if moved:
-        raise ValueError(f"{moved[0]} says where a recipe finds its arrays, and has no effect on arrays")
+        raise ValueError(f"{moved[0]} is for recipes: it says where arrays come from or how a head is stored")
     return config
 
 
 def moved_keys(config: HeadConfig) -> list[str]:
-    """Return which settings that say where a recipe finds its arrays are not as they are by default."""
+    """Return which settings of `RECIPE_KEYS` are not as they are by default."""
     fields = type(config).model_fields
     return [key for key in RECIPE_KEYS if key in fields and getattr(config, key) != fields[key].default]
