@@ -88,7 +88,7 @@ class InMaP(FittedKind):
         factors = column_factors(labels, found.marginal, config.balance_steps)
         problem = ProxyProblem(images, class_sums(labels, factors, config.confident), config.temperature)
         if config.solver == "plain":
-            proxies = descend(problem, text, steps=config.steps or 1200)
+            proxies = descend(problem, text, steps=config.steps or 2000)
         else:
             proxies = accelerate(problem, text, steps=config.steps or 120)
         head = LinearHead(evidence.names, proxies.weight, None, 1 / config.temperature)
