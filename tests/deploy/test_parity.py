@@ -105,7 +105,9 @@ def test_compare_pair__nan_fails_and_does_not_hide_the_rest(
     damaged = rows_of(shipped).copy()
     damaged[5, 2] = np.nan
     pair = compare_pair(eager, Form("student", "onnxruntime", embeddings=damaged), EXPORT, vocabulary)
-    assert gate_failures([pair]) == ["onnxruntime fp32: finite is 1, must be at most 0"]
+    assert gate_failures([pair]) == [
+        "onnxruntime fp32: finite is 1 (embeddings with NaN or infinity), must be at most 0"
+    ]
     all_nan = Form("student", "onnxruntime", embeddings=np.full_like(damaged, np.nan))
     lost = compare_pair(eager, all_nan, EXPORT, vocabulary)
     assert [gate.status for gate in lost.gates] == ["fail", *["not measured"] * 3]
@@ -175,8 +177,9 @@ def test_compare_pair__edge_images_have_gates_of_their_own(eager: Form, shipped:
     wrong = edges.copy()
     wrong[0], wrong[2, 1] = -edges[0], np.inf
     pair = compare_pair(whole, replace(shipped, edges=wrong), EXPORT, None, names)
+    meant = "embeddings of edge images with NaN or infinity"
     assert gate_failures([pair]) == [
-        "onnxruntime fp32: edge_finite is 1, must be at most 0",
+        f"onnxruntime fp32: edge_finite is 1 ({meant}), must be at most 0",
         "onnxruntime fp32: edge_cosine is -1, must be at least 0.9999",
     ]
     assert pair.edges[2] == {"image": "tiny.png", "cosine": None, "max_abs": None}

@@ -31,7 +31,8 @@ def main() -> None:
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     writer = CacheWriter(folder, CacheKey({"kind": "test"}, None), images, rank=rank, world=world)
     pending = writer.pending()
-    print("started", len(pending), flush=True)
+    # As one piece: two processes write to the same pipe.
+    print(f"started {len(pending)}\n", end="", flush=True)
     for start in range(0, len(pending), BATCH):
         batch = pending[start : start + BATCH]
         writer.add(batch, np.stack([embedding(images.paths[index]) for index in batch]))
