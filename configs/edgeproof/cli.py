@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from edgeproof import bundle_commands, head_commands, measure_commands, verify_command
-from edgeproof.chain_runs import run_chain
+from edgeproof.chain_runs import run_chain, stage_command
 from edgeproof.options import (
     DeviceOption,
     JsonOption,
@@ -94,25 +93,6 @@ def ship(
     return run_chain(
         recipe, seeds, overrides=overrides or [], run=run, start=start, device=device, strict=strict
     )
-
-
-def stage_command(stage: str, text: str) -> Callable[..., int]:
-    """Return the command that runs one stage, and what it still needs."""
-
-    def command(
-        recipe: RecipeArgument,
-        run: RunOption = None,
-        overrides: SetOption = None,
-        device: DeviceOption = None,
-        strict: StrictOption = False,
-        seeds: SeedsOption = None,
-    ) -> int:
-        return run_chain(
-            recipe, seeds, overrides=overrides or [], run=run, until=stage, device=device, strict=strict
-        )
-
-    command.__doc__ = text
-    return command
 
 
 for _stage, _text in STAGES.items():

@@ -8,15 +8,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from edgeproof.chain_runs import run_chain
+from edgeproof.chain_runs import stage_command
 from edgeproof.options import (
     DeviceOption,
     JsonOption,
-    RecipeArgument,
     RunOption,
-    SeedsOption,
     SetOption,
-    StrictOption,
 )
 
 STAGE = "stage"
@@ -43,19 +40,7 @@ def head_root() -> None:
     """
 
 
-@head_app.command(STAGE)
-def stage(
-    recipe: RecipeArgument,
-    run: RunOption = None,
-    overrides: SetOption = None,
-    device: DeviceOption = None,
-    strict: StrictOption = False,
-    seeds: SeedsOption = None,
-) -> int:
-    """Make the recipe's classifier: `head RECIPE`."""
-    return run_chain(
-        recipe, seeds, overrides=overrides or [], run=run, until="head", device=device, strict=strict
-    )
+head_app.command(STAGE)(stage_command("head", "Make the recipe's classifier: `head RECIPE`."))
 
 
 @head_app.command("fit")

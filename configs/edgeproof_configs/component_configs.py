@@ -5,6 +5,8 @@ The configs of components stand beside the components and subclass these.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -36,6 +38,20 @@ class Parts:
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
+
+
+def check_shares(weights: Sequence[float] | None, members: int) -> None:
+    """Refuse weights of members that are not one for each, with a sum of 1; None leaves them open.
+
+    Raises:
+        ValueError: there are more or fewer, or their sum is another.
+    """
+    if weights is None:
+        return
+    if len(weights) != members:
+        raise ValueError(f"{len(weights)} weights for {members} members")
+    if not math.isclose(sum(weights), 1, abs_tol=1e-6):
+        raise ValueError(f"weights must have a sum of 1, got {sum(weights):g}")
 
 
 class DataConfig(Config):

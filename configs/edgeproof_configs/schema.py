@@ -22,6 +22,7 @@ from edgeproof_configs.component_configs import (
     PositiveInt,
     StudentConfig,
     TeacherConfig,
+    check_shares,
 )
 from edgeproof_configs.compress_schema import CompressConfig
 
@@ -50,6 +51,7 @@ __all__ = [
     "TeacherConfig",
     "TensorRTConfig",
     "TrainConfig",
+    "check_shares",
 ]
 
 

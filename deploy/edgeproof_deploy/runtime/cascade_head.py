@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, cast
 import numpy as np
 
 from edgeproof_deploy.runtime.cascade_step import Ask, Step
-from edgeproof_deploy.runtime.head_form import Head, refuse_others, stored_number
+from edgeproof_deploy.runtime.head_form import Head, below, numbered, refuse_others, stored_number
 
 Combine = Literal["switch", "product"]
 MOST_STEPS = 32
@@ -214,22 +214,14 @@ class CascadeHead(Head):
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return `steps`, `least_share`, `width`, and the arrays of each step after `0.`, `1.` and so on."""
-        below = {
-            f"{number}.{name}": array
-            for number, step in enumerate(self.steps)
-            for name, array in step.arrays().items()
-        }
         numbers = {"steps": len(self.steps), "least_share": self.least_share, "width": self.width}
-        return {name: np.array(number, np.float64) for name, number in numbers.items()} | below
+        own = {name: np.array(number, np.float64) for name, number in numbers.items()}
+        return own | numbered(step.arrays() for step in self.steps)
 
     def described(self) -> dict[str, str]:
         """Return the metadata beside the arrays, and those of each step after its number."""
-        below = {
-            f"{number}.{key}": text
-            for number, step in enumerate(self.steps)
-            for key, text in step.described().items()
-        }
-        return {**super().described(), "combine": self.combine, **below}
+        own = {**super().described(), "combine": self.combine}
+        return own | numbered(step.described() for step in self.steps)
 
     @classmethod
     def from_arrays(
@@ -252,15 +244,7 @@ class CascadeHead(Head):
         refuse_others(rest, "steps", "least_share", "width")
         if not 0 < width < 1e9:
             raise ValueError(f"a cascade on embeddings of {width:g} numbers")
-        steps = [
-            Step.from_arrays(
-                labels,
-                {key.removeprefix(start): value for key, value in arrays.items() if key.startswith(start)},
-                {key.removeprefix(start): value for key, value in said.items() if key.startswith(start)},
-                read,
-            )
-            for start in starts
-        ]
+        steps = [Step.from_arrays(labels, below(arrays, start), below(said, start), read) for start in starts]
         return cls(labels, tuple(steps), cast("Combine", said.get("combine", "")), share, int(width))
 
 

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeproof_deploy.runtime.head_form import Head, checked_number, refuse_others, stored, stored_number
+from edgeproof_deploy.runtime.head_form import (
+    Head,
+    below,
+    checked_number,
+    refuse_others,
+    stored,
+    stored_number,
+)
 
 Ask = Callable[[str, np.ndarray], np.ndarray]
 """From the name of a specialist and positions of n images to its scores (n, classes) of them."""
@@ -159,9 +166,8 @@ class Step:
             if not 0 < classes < 1e9:
                 raise ValueError(f"a specialist has {classes:g} classes")
             return cls(*given, None, said.get("specialist", ""), stored(own, "columns"), int(classes))
-        inner = {name[5:]: array for name, array in arrays.items() if name.startswith("head.")}
-        about = {key[5:]: text for key, text in said.items() if key.startswith("head.")}
-        return cls(*given, read(tuple(labels[row] for row in rows), inner, about))
+        chosen = tuple(labels[row] for row in rows)
+        return cls(*given, read(chosen, below(arrays, "head."), below(said, "head.")))
 
 
 def positions(name: str, array: np.ndarray) -> np.ndarray:

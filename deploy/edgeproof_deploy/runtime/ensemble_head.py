@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeVar, cast
+from typing import ClassVar, Literal, cast
 
 import numpy as np
 
-from edgeproof_deploy.runtime.head_form import Head, checked, refuse_others, stored
+from edgeproof_deploy.runtime.head_form import Head, below, checked, numbered, refuse_others, stored
 
 MOST_MEMBERS = 64
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -86,22 +85,13 @@ class EnsembleHead(Head):
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return `weights` (M,), arrays of each member after `0.`, `1.` and so on, and `bias` (K,) if any."""
-        below = {
-            f"{number}.{name}": array
-            for number, head in enumerate(self.members)
-            for name, array in head.arrays().items()
-        }
         own = {} if self.bias is None else {"bias": self.bias}
-        return {"weights": self.weights, **own, **below}
+        return {"weights": self.weights, **own, **numbered(head.arrays() for head in self.members)}
 
     def described(self) -> dict[str, str]:
         """Return the metadata beside the arrays, and those of each member after its number."""
-        below = {
-            f"{number}.{key}": text
-            for number, head in enumerate(self.members)
-            for key, text in head.described().items()
-        }
-        return {**super().described(), "of": self.of, **below}
+        own = {**super().described(), "of": self.of}
+        return own | numbered(head.described() for head in self.members)
 
     @classmethod
     def from_arrays(
@@ -130,13 +120,9 @@ class EnsembleHead(Head):
             {name: array for name, array in arrays.items() if not name.startswith(tuple(starts))},
             *("weights", "bias"),
         )
-        members = tuple(read(_below(arrays, start), _below(said, start)) for start in starts)
+        members = tuple(read(below(arrays, start), below(said, start)) for start in starts)
         of = cast("Literal['probabilities', 'z_scores']", said.get("of"))
         return cls(labels, members, weights, of, arrays.get("bias"))
-
-
-def _below(table: Mapping[str, Value], start: str) -> dict[str, Value]:
-    return {name.removeprefix(start): value for name, value in table.items() if name.startswith(start)}
 
 
 def log_shares(logits: np.ndarray) -> np.ndarray:

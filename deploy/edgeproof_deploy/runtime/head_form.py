@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
 from edgeproof_deploy.runtime.errors import LabelError
+
+Value = TypeVar("Value")
 
 LARGEST = 1e9
 """No number of a head may be larger, so that no sum of products leaves float32."""
@@ -181,6 +183,16 @@ def stored_number(arrays: Mapping[str, np.ndarray], name: str) -> float:
     if array.size != 1:
         raise ValueError(f"{name} has the shape {array.shape}, expected one number")
     return float(array.reshape(()))
+
+
+def numbered(tables: Iterable[Mapping[str, Value]]) -> dict[str, Value]:
+    """Return the entries of several tables as one, their names after `0.`, `1.` and so on."""
+    return {f"{number}.{name}": value for number, table in enumerate(tables) for name, value in table.items()}
+
+
+def below(table: Mapping[str, Value], start: str) -> dict[str, Value]:
+    """Return the entries whose names begin with `start`, without it."""
+    return {name.removeprefix(start): value for name, value in table.items() if name.startswith(start)}
 
 
 def refuse_others(arrays: Mapping[str, np.ndarray], *known: str) -> None:

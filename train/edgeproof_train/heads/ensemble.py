@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -11,7 +10,7 @@ from pydantic import Field, SerializeAsAny, model_validator
 
 from edgeproof_configs.errors import UsageError
 from edgeproof_configs.registry import register
-from edgeproof_configs.schema import Components, HeadConfig
+from edgeproof_configs.schema import Components, HeadConfig, check_shares
 from edgeproof_deploy.runtime.ensemble_head import EnsembleHead, z_scores
 from edgeproof_deploy.runtime.head import Head
 from edgeproof_train.heads.evidence import Evidence, Part
@@ -59,12 +58,7 @@ class Ensemble(FittedKind):
 
         @model_validator(mode="after")
         def _weights_fit(self) -> Ensemble.Config:
-            if self.weights is None:
-                return self
-            if len(self.weights) != len(self.members):
-                raise ValueError(f"{len(self.weights)} weights for {len(self.members)} members")
-            if not math.isclose(sum(self.weights), 1, abs_tol=1e-6):
-                raise ValueError(f"weights must have a sum of 1, got {sum(self.weights):g}")
+            check_shares(self.weights, len(self.members))
             return self
 
     needs: ClassVar[frozenset[Part]] = frozenset()

@@ -70,12 +70,7 @@ class EnsembleTeacher(Teacher):
 
         @model_validator(mode="after")
         def _weights_fit(self) -> EnsembleTeacher.Config:
-            if self.weights is None:
-                return self
-            if len(self.weights) != len(self.members):
-                raise ValueError(f"{len(self.weights)} weights for {len(self.members)} members")
-            if not math.isclose(sum(self.weights), 1, abs_tol=1e-6):
-                raise ValueError(f"weights must have a sum of 1, got {sum(self.weights):g}")
+            schema.check_shares(self.weights, len(self.members))
             return self
 
         @property
