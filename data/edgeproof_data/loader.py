@@ -14,7 +14,7 @@ from typing_extensions import NotRequired
 
 from edgeproof_configs.schema import AugmentConfig
 from edgeproof_data.draws import uniforms
-from edgeproof_data.pixels import Squares, open_squares, read_pixels
+from edgeproof_data.pixels import Squares, normalised, open_squares, read_pixels
 from edgeproof_data.prefetch import in_order
 from edgeproof_data.sampling import Balance, Sampling
 from edgeproof_data.sets import ImageSet
@@ -24,7 +24,9 @@ from edgeproof_deploy.runtime.preprocess import Preprocess
 
 
 class Batch(TypedDict):
-    """Normalised images (B, 3, H, W) float32; labels (-1: none) and positions in the image set (B,) int64.
+    """Normalised images (B, 3, H, W), or views of objects (B, V, 3, H, W), float32; labels and positions.
+
+    Labels (-1: none) and positions in the set are int64 (B,).
 
     Where views are stored, `view` is the number of the view that all images are shown in.
     """
@@ -125,10 +127,10 @@ class TrainLoader:
 def eval_batches(
     images: ImageSet, preprocess: Preprocess, *, batch_size: int, workers: int = 0
 ) -> Iterator[Batch]:
-    """Yield all images in order, preprocessed to the bit as the runtime does it.
+    """Yield all images in order, preprocessed to the bit as the runtime does it; of objects (B, V, 3, H, W).
 
     Args:
-        images: what to evaluate on.
+        images: what to evaluate on; of an `ObjectSet` the views that it shows.
         preprocess: of the model.
         batch_size: images a batch; the last one may be smaller.
         workers: threads that decode ahead.
@@ -139,7 +141,7 @@ def eval_batches(
 
     def batch(indices: NDArray[np.int64]) -> Batch:
         pixels = np.stack([read_pixels(preprocess, images, index) for index in indices.tolist()])
-        return _as_batch(preprocess.normalise(pixels), images, indices)
+        return _as_batch(normalised(preprocess, pixels), images, indices)
 
     starts = range(0, len(images), batch_size)
     return in_order(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgeproof_configs.errors import DataError
 from edgeproof_configs.files import atomic_open, digest_of, explain_os_errors
 from edgeproof_configs.progress import progress
+from edgeproof_data.objects import ObjectSet
 from edgeproof_data.prefetch import in_order
 from edgeproof_data.sets import ImageSet
 from edgeproof_deploy.runtime.preprocess import ImageError, Preprocess, open_image
@@ -65,13 +66,26 @@ class Squares:
 
 
 def read_pixels(preprocess: Preprocess, images: ImageSet, index: int) -> Bytes:
-    """Return one image (H, W, 3) as evaluation and the runtime see it.
+    """Return one image (H, W, 3), or the shown views of one object (V, H, W, 3), as the runtime sees them.
 
     Raises:
         DataError: it cannot be read.
     """
+    if isinstance(images, ObjectSet):
+        files = [images.root / path for path in images.shown_views(index)]
+        return np.stack([_pixels(preprocess, file) for file in files])
+    return _pixels(preprocess, images.file(index))
+
+
+def normalised(preprocess: Preprocess, pixels: Bytes) -> NDArray[np.float32]:
+    """Return pixels (..., H, W, 3) as a network takes them, (..., 3, H, W); leading axes stay as they are."""
+    planes = preprocess.normalise(pixels.reshape(-1, *pixels.shape[-3:]))
+    return planes.reshape(*pixels.shape[:-3], *planes.shape[1:])
+
+
+def _pixels(preprocess: Preprocess, file: Path) -> Bytes:
     try:
-        return preprocess.pixels(open_image(images.file(index)))
+        return preprocess.pixels(open_image(file))
     except ImageError as error:
         raise DataError(
             f"an image cannot be used: {error.reason}", where=error.name, fix="run `edgeproof data check`"
