@@ -1,4 +1,4 @@
-"""Objects that are shown by several photos each: a set whose items are objects, beside the set of their views."""
+"""Objects that several photos show: a set whose items are objects, beside the set of their views."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class ObjectSet(ImageSet):
 
 
 def evenly(count: int, wanted: int) -> Positions:
-    """Return `wanted` of `count` places in a circle, evenly spaced from the first: `floor(i count / wanted)`."""
+    """Return `wanted` of `count` places in a circle, evenly spaced: `floor(i count / wanted)`."""
     if not 1 <= wanted <= count:
         raise ValueError(f"cannot choose {wanted} of {count} views")
     return np.arange(wanted, dtype=np.int64) * count // wanted
