@@ -1,0 +1,1 @@
+"""Retrieval: how well a search by embedding finds what belongs together."""
