@@ -39,6 +39,9 @@ class LossContext:
         teacher_head: the teacher's own linear classifier on its embedding, frozen; None where it has none.
         parts: width of each teacher's part where several teachers' embeddings stand side by side.
         part_weights: how much each of those teachers counts, with a sum of 1.
+        student_tokens: shape without the batch, (1 + P, D), of the student's tokens, the global one first;
+            None where it gives none.
+        teacher_tokens: likewise of the teacher.
     """
 
     student_dim: int
@@ -52,6 +55,8 @@ class LossContext:
     teacher_head: nn.Linear | None = None
     parts: tuple[int, ...] = ()
     part_weights: tuple[float, ...] = ()
+    student_tokens: tuple[int, int] | None = None
+    teacher_tokens: tuple[int, int] | None = None
 
     def supplies(self) -> set[str]:
         """Return the names of all needs that can be met."""
@@ -66,6 +71,10 @@ class LossContext:
             met |= {"student.logits", "student.second"}
         if self.class_scores and self.teacher_dim is not None:
             met.add("teacher.logits")
+        if self.student_tokens is not None:
+            met.add("student.tokens")
+        if self.teacher_tokens is not None:
+            met.add("teacher.tokens")
         met |= {f"student.features[{node}]" for node in self.student_features}
         met |= {f"teacher.features[{node}]" for node in self.teacher_features}
         return met
@@ -95,9 +104,9 @@ class Loss(nn.Module, ABC):
     saved and resumed with the student, and are not part of what is exported.
 
     Attributes:
-        needs: of `student.embedding`, `student.logits`, `student.second`, `student.features[NODE]`, likewise
-            of `teacher` but for `second`, `batch.label`, `text_embeddings`. What depends on the settings is
-            told by `needs_of`.
+        needs: of `student.embedding`, `student.logits`, `student.second`, `student.tokens`,
+            `student.features[NODE]`, likewise of `teacher` but for `second`, `batch.label`,
+            `text_embeddings`. What depends on the settings is told by `needs_of`.
         same_width: whether it compares student and teacher value by value, so that their widths must be
             equal.
         depends_on_batch: whether the value of a batch is something else than the mean over its images.
@@ -183,6 +192,8 @@ def check_needs(losses: Mapping[str, Sequence[str]], context: LossContext) -> No
         "student.logits": "the student gives embeddings; class scores come with head: {kind: classifier}",
         "student.second": "only a student of class scores is run twice; set head: {kind: classifier}",
         "teacher.logits": "the teacher gives no class scores here; they come with head: {kind: classifier}",
+        "student.tokens": "this student gives none; kind mv_alexnet does, and kind multi_view with tokens: true",
+        "teacher.tokens": "this teacher gives none; those of kind open_clip and timm do that are transformers",
     }
     for name, needs in losses.items():
         for need in needs:

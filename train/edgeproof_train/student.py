@@ -30,23 +30,49 @@ class Student(nn.Module, ABC):
         classes: names of the K classes that it scores, where the space is that of class scores; then its
             embedding is its logits.
         preprocess: from photo to input, the same in evaluation, export and on the device.
+        input_name: `image`; or `views` of a student that looks at several views of an object at once.
+        token_shape: (1 + P, D) of the tokens that it gives beside its embedding; None where it gives none.
+        pools_late: whether it encodes each view of an object by itself and pools the features, so that
+            `encode_views` and `pool_views` may be called apart.
     """
 
     Config: ClassVar[type[StudentConfig]]
     embedding_dim: int
     preprocess: Preprocess
     classes: tuple[str, ...] = ()
+    input_name: str = "image"
+    token_shape: tuple[int, int] | None = None
+    pools_late: bool = False
 
     @abstractmethod
     def forward(self, image: Tensor) -> ModelOutputs:
         """Return the outputs for images (B, 3, H, W) that `preprocess` has normalised.
 
-        The embedding (B, D) is raw, not normalised.
+        The embedding (B, D) is raw, not normalised. A student of `views` takes (B, V, 3, H, W), with any V.
         """
 
     @abstractmethod
     def pooled(self, image: Tensor) -> Tensor:
         """Return what the embedding head sees, (B, F)."""
+
+    def encode_views(self, image: Tensor) -> Tensor:
+        """Return the features (N, F) of single views (N, 3, H, W), as `pool_views` takes them.
+
+        Raises:
+            ValueError: this student does not pool late.
+        """
+        raise ValueError(f"a student of kind '{type(self).__name__}' does not encode views one by one")
+
+    def pool_views(self, features_BVF: Tensor) -> ModelOutputs:
+        """Return the outputs for objects of which each view's features are known; their tokens are left out.
+
+        `student(views)` and `pool_views(encode_views(views.flatten(0, 1)).unflatten(0, (B, V)))` give the
+        same embedding.
+
+        Raises:
+            ValueError: this student does not pool late.
+        """
+        raise ValueError(f"a student of kind '{type(self).__name__}' does not encode views one by one")
 
     @abstractmethod
     def module(self) -> nn.Module:

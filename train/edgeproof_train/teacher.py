@@ -63,6 +63,7 @@ class Teacher(ABC):
         preprocess: from photo to this teacher's input, with its own size, mean, std; None if not live.
         parts: widths of several teachers' embeddings that stand side by side in its own; otherwise empty.
         part_weights: how much each of these counts, with a sum of 1.
+        token_shape: (1 + P, D) of what `encode_tokens` gives for an image; None where it gives none.
     """
 
     Config: ClassVar[type[TeacherConfig]]
@@ -78,6 +79,7 @@ class Teacher(ABC):
     preprocess: Preprocess | None = None
     parts: tuple[int, ...] = ()
     part_weights: tuple[float, ...] = ()
+    token_shape: tuple[int, int] | None = None
 
     def __init__(self, config: Any, places: TeacherPlaces):
         self.config = config
@@ -172,6 +174,32 @@ class Teacher(ABC):
         with torch.no_grad():
             return self._encode_image(image_BCHW.to(self.device, non_blocking=True)).float()
 
+    def per_view(self) -> Teacher:
+        """Return the teacher whose embeddings are stored for single views of objects, as `pool_views` has them.
+
+        It is this one, unless it was trained to pool views itself: then what it pools is stored.
+        """
+        return self
+
+    def pool_views(self, views_BVD: Tensor) -> Tensor:
+        """Return the embeddings (B, D) of objects of which V views have these, as `teacher.view_pooling` says.
+
+        The mean, or in each dimension the largest value, of the views' unit vectors.
+        """
+        units = nn.functional.normalize(views_BVD.float(), dim=-1, eps=1e-12)
+        return units.amax(dim=1) if self.config.view_pooling == "max" else units.mean(dim=1)
+
+    def encode_tokens(self, image_BCHW: Tensor) -> Tensor:
+        """Return tokens (B, 1 + P, D), float32, without gradient: the embedding, then one for each patch.
+
+        Raises:
+            UsageError: this teacher gives none.
+        """
+        if self.token_shape is None:
+            raise UsageError(f"a teacher of kind '{self.config.kind}' gives no tokens here", where="losses")
+        with torch.no_grad():
+            return self._encode_tokens(image_BCHW.to(self.device, non_blocking=True)).float()
+
     def encode_logits(self, image_BCHW: Tensor) -> Tensor:
         """Return the scores (B, K) of its own classifier, float32, without gradient.
 
@@ -239,6 +267,9 @@ class Teacher(ABC):
         raise ValueError(f"a teacher of kind '{self.config.kind}' is not live: call stored_reader")
 
     def _encode_logits(self, image_BCHW: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _encode_tokens(self, image_BCHW: Tensor) -> Tensor:
         raise NotImplementedError
 
     def _encode_text(self, texts: list[str]) -> Tensor:
