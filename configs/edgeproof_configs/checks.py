@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from edgeproof_configs.head_checks import fitted_head
+from edgeproof_configs.object_checks import baseline, objects
 from edgeproof_configs.registry import component_class
 from edgeproof_configs.schema import DeployConfig, LossConfig, Recipe
 from edgeproof_configs.wording import Finding
@@ -94,7 +95,7 @@ def needs_of_labels(recipe: Recipe) -> Iterator[Finding]:
         yield ("baseline",), "normal training needs labels, and data.labels is 'none'"
     if recipe.train.balance == "classes":
         yield ("train", "balance"), "'classes' needs labels, and data.labels is 'none'"
-    if recipe.train.select in ("top1", "mean_per_class"):
+    if recipe.train.select in ("top1", "mean_per_class", "map"):
         yield ("train", "select"), f"'{recipe.train.select}' needs labels, and data.labels is 'none'"
     for index, loss in enumerate(recipe.losses):
         if "batch.label" in needs_of(loss):
@@ -310,6 +311,8 @@ CHECKS = (
     deployed_once,
     shipped_text,
     fitted_head,
+    objects,
+    baseline,
 )
 
 

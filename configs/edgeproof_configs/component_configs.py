@@ -68,12 +68,18 @@ class TeacherConfig(Config):
 
     `top_k` stores only so many of the largest class probabilities of each training image, in place of all
     class scores, and spreads the rest of the probability evenly over the other classes (arXiv 2207.10666).
+
+    Of objects with several views the student's target is pooled over views by `view_pooling`, each view's
+    embedding as a unit vector: over `all` views that an object has, or over those `seen` by the student in
+    that step.
     """
 
     kind: str
     view: Literal["exact", "assume_invariant"] = "exact"
     stored_views: PositiveInt | None = None
     top_k: PositiveInt | None = None
+    view_pooling: Literal["mean", "max"] = "mean"
+    views: Literal["all", "seen"] = "all"
 
 
 class LossConfig(Config):

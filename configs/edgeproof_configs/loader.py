@@ -22,13 +22,15 @@ from edgeproof_configs.recipe_files import (
     source_digest,
 )
 from edgeproof_configs.registry import discover
-from edgeproof_configs.schema import SLOTS, Components, CompressConfig, Parts, Plain, Recipe
+from edgeproof_configs.schema import SLOTS, BaselineConfig, Components, CompressConfig, Parts, Plain, Recipe
 from edgeproof_configs.wording import Finding, explain, got, missing_key, models_in, unknown_key
 from edgeproof_configs.yaml_source import KeyPath, YamlDocument, dotted, entry, holds, parse_yaml
 
 __all__ = ["LoadedRecipe", "load_recipe", "recipe_names", "recipe_path", "source_digest"]
 
 MAX_PROBLEMS = 50
+HOLDING: dict[str, type[BaseModel]] = {"compress": CompressConfig, "baseline": BaselineConfig}
+"""Sections that hold components of their own."""
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,8 @@ def _validate(given: Plain) -> tuple[Recipe | None, list[Finding]]:
     for key in Recipe.model_fields:
         if key not in given:
             continue
-        if key == "compress" and isinstance(given[key], dict):
-            sections[key], found = _with_components(CompressConfig, given[key])
+        if key in HOLDING and isinstance(given[key], dict):
+            sections[key], found = _with_components(HOLDING[key], given[key])
         elif key not in SLOTS:
             sections[key], found = _section(hints[key], given[key], Recipe.model_fields[key].annotation)
         elif get_origin(Recipe.model_fields[key].annotation) is list:

@@ -47,6 +47,7 @@ __all__ = [
     "PositiveFloat",
     "PositiveInt",
     "Recipe",
+    "SamplerConfig",
     "StudentConfig",
     "TeacherConfig",
     "TensorRTConfig",
@@ -123,6 +124,38 @@ class MixConfig(Config):
         return self
 
 
+class SamplerConfig(Config):
+    """What a step shows of objects with several views.
+
+    `views` of each object are drawn at random, anew each time it is shown. With `classes` P and `objects` K a
+    step shows K objects of each of P classes, so that a loss on triplets finds positives and negatives;
+    without them objects come in random order. `visits` shows each object of a step so many times, with other
+    views, which makes positives of one object. `photo_steps` is how many steps on the data's unlabelled
+    photos follow each step on objects, 1 unless told; such a step has as many photos as the other has views.
+    """
+
+    views: PositiveInt
+    classes: Annotated[int, Field(ge=2)] | None = None
+    objects: PositiveInt | None = None
+    visits: PositiveInt = 1
+    photo_steps: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _classes_have_objects(self) -> SamplerConfig:
+        if (self.classes is None) != (self.objects is None):
+            raise ValueError("classes and objects go together: P classes with K objects of each")
+        return self
+
+    @property
+    def balanced(self) -> bool:
+        """Whether a step has equally many objects of each of its classes."""
+        return self.classes is not None
+
+    def shown(self, batch_size: int) -> int:
+        """Return how many different objects a step of `batch_size` visits shows."""
+        return batch_size // self.visits
+
+
 class TrainConfig(Config):
     """The training loop.
 
@@ -152,9 +185,10 @@ class TrainConfig(Config):
     augment: AugmentConfig = AugmentConfig()
     mix: MixConfig | None = None
     balance: Literal["none", "classes"] = "none"
+    sampler: SamplerConfig | None = None
     eval_every: PositiveInt = 1
     patience: PositiveInt | None = None
-    select: Literal["top1", "mean_per_class", "cosine_mean"] | None = None
+    select: Literal["top1", "mean_per_class", "cosine_mean", "map"] | None = None
     checkpoint_every_steps: PositiveInt | None = None
     workers: Annotated[int, Field(ge=0)] = 2
     seed: int = 0
@@ -172,6 +206,27 @@ class TrainConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _sampler_fills_a_batch(self) -> TrainConfig:
+        sampler = self.sampler
+        if sampler is None:
+            return self
+        if sampler.classes and sampler.objects:
+            visits = sampler.classes * sampler.objects * sampler.visits
+            if visits != self.batch_size:
+                times = f" x {sampler.visits} visits" if sampler.visits > 1 else ""
+                raise ValueError(
+                    f"sampler: {sampler.classes} classes x {sampler.objects} objects{times} make {visits},"
+                    f" and batch_size is {self.batch_size}"
+                )
+            if self.balance != "none":
+                raise ValueError("balance has no effect beside sampler.classes: set one of them")
+        elif self.batch_size % sampler.visits:
+            raise ValueError(f"sampler: visits {sampler.visits} does not divide batch_size {self.batch_size}")
+        if self.mix:
+            raise ValueError("mix mixes single images, and sampler shows views of objects: set one of them")
+        return self
+
+    @model_validator(mode="after")
     def _patience_can_end(self) -> TrainConfig:
         evaluations = -(-self.epochs // self.eval_every)
         # The first evaluation is the best so far, and after the last one training ends anyway.
@@ -184,11 +239,23 @@ class TrainConfig(Config):
 
 
 class BaselineConfig(Config):
-    """Normal training of the same student with labels only, as a row to compare with."""
+    """Normal training of the same student without a teacher, as a row to compare with.
+
+    It learns from labels alone: by classification, or under the `losses` given, such as triplets.
+    """
 
     epochs: PositiveInt
     lr: PositiveFloat | None = None
-    label_smoothing: Fraction = 0.1
+    label_smoothing: Fraction | None = None
+    losses: Annotated[tuple[SerializeAsAny[LossConfig], ...] | None, Components("loss")] = None
+
+    @model_validator(mode="after")
+    def _smooths_something(self) -> BaselineConfig:
+        if self.losses is not None and self.label_smoothing is not None:
+            raise ValueError("label_smoothing has no effect beside losses: set it there")
+        if self.losses is not None and not self.losses:
+            raise ValueError("losses is empty: nothing would be learnt")
+        return self
 
 
 EngineName = Literal[

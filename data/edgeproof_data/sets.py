@@ -64,9 +64,14 @@ def unlabelled(root: Path, paths: Sequence[str]) -> ImageSet:
 
 
 class DataSource(ABC):
-    """Where the images of a recipe come from. Needs no torch."""
+    """Where the images of a recipe come from. Needs no torch.
+
+    Attributes:
+        of_objects: whether its splits are objects with several views each.
+    """
 
     Config: ClassVar[type[DataConfig]] = DataConfig
+    of_objects: ClassVar[bool] = False
 
     def __init__(self, config: DataConfig):
         self.config = config
@@ -102,6 +107,21 @@ class DataSource(ABC):
     @abstractmethod
     def split(self, name: SplitName) -> ImageSet:
         """Return the images of a split, always in the same order."""
+
+    def gallery(self) -> ImageSet | None:
+        """Return the labelled objects that the queries of `test` search.
+
+        None: there are none of their own, and every object of `test` searches the other ones.
+        """
+        return None
+
+    def photos(self) -> ImageSet | None:
+        """Return photos without labels that serve only to distil, beside the objects of `train`, if any."""
+        return None
+
+    def remarks(self) -> list[str]:
+        """Return what somebody who starts a run should know about these data: left out, without a partner."""
+        return []
 
     @abstractmethod
     def captions(self, name: SplitName) -> list[list[str]] | None:

@@ -33,6 +33,9 @@ from edgeproof_train.task import DistillTask
 PIXELS = "pixels"
 """Where the embed stage's folder keeps decoded training images; made by whichever training comes first."""
 
+SMOOTHING = 0.1
+"""Of the labels of normal training, where the recipe does not say."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -75,11 +78,19 @@ def train_on_labels(data: RunData) -> Trained:
     images = data.split("train")
     seed_everything(config.seed)
     student = new_student(data)
-    label_loss: Any = component_class("loss", "cross_entropy" if data.class_scores else "label_cross_entropy")
-    losses: Sequence[LossConfig] = [label_loss.Config(label_smoothing=recipe.baseline.label_smoothing)]
+    losses = baseline_losses(recipe.baseline, data.class_scores)
     task = DistillTask(student, losses, loss_context(data, student, ()))
     scored = evaluation if data.class_scores else classifier_evaluation
     return fit(data, "baseline", task, config, images, scored(data, "val", task))
+
+
+def baseline_losses(baseline: BaselineConfig, class_scores: bool) -> Sequence[LossConfig]:
+    """Return the losses of normal training: those that are given, else classification."""
+    if baseline.losses is not None:
+        return baseline.losses
+    smoothing = SMOOTHING if baseline.label_smoothing is None else baseline.label_smoothing
+    label_loss: Any = component_class("loss", "cross_entropy" if class_scores else "label_cross_entropy")
+    return [label_loss.Config(label_smoothing=smoothing)]
 
 
 def baseline_config(train: TrainConfig, baseline: BaselineConfig) -> TrainConfig:
