@@ -98,6 +98,8 @@ def stage_seconds(context: StageContext) -> list[dict[str, Any]]:
 def notes(context: StageContext, rows: list[dict[str, Any]]) -> list[str]:
     """Return what was skipped or assumed, and why."""
     said = list(dict.fromkeys(f"{row['engine']}: {row['reason']}" for row in rows if row.get("reason")))
+    left_out = context.metrics("build").get("left_out", {})
+    said += [f"{kind}: not built, {reason}" for kind, reason in left_out.items()]
     if is_fitted(context.recipe.head):
         fitted = context.metrics("head")
         said += [f"head: {head_line(fitted)}", *(f"head: {note}" for note in fitted["notes"])]

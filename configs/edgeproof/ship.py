@@ -167,6 +167,8 @@ def run_stages(
 ) -> int:
     """Run what is not up to date and return how many stages ran."""
     data_digest = digest_of_data(shipment) if processes.first else ""
+    plain, here = shipment.plain, engines_here(shipment.plain)
+    plain = {**plain, "deploy": {**plain["deploy"], "engines": [*plain["deploy"]["engines"], *here]}}
     width = max(len(stage.name) for stage in stages)
     context: StageContext | None = None
     ran = 0
@@ -174,7 +176,7 @@ def run_stages(
         redo = start is not None and ORDER.index(stage.name) >= ORDER.index(start)
         digest, done = "", False
         if processes.first:
-            digest = inputs_digest(stage, shipment.plain, shipment.run, shipment.files, data_digest)
+            digest = inputs_digest(stage, plain, shipment.run, shipment.files, data_digest)
             done = not redo and up_to_date(shipment.run, stage.name, digest)
         done = processes.share(done)
         if done:
@@ -184,7 +186,8 @@ def run_stages(
             raise_gates(shipment.run, strict)
         if context is None:
             chosen = choose_device(device)
-            context = StageContext(shipment.validated(), shipment.run, chosen, strict, shipment.files)
+            recipe = with_engines(shipment.validated(), here)
+            context = StageContext(recipe, shipment.run, chosen, strict, shipment.files)
             refuse_compression_early(context.recipe, stages)
             refuse_engines_early(context.recipe, stages[stages.index(stage) :])
         if not processes.first:
@@ -201,6 +204,22 @@ def run_stages(
         say(f"{stage.name:<{width}}  {seconds:6.1f} s  {outcome.summary}".rstrip())
         ran += 1
     return ran
+
+
+def engines_here(plain: Plain) -> list[str]:
+    """Return those of `deploy.engines_if_here` that can be built and run on this machine."""
+    wanted = plain["deploy"].get("engines_if_here") or []
+    if not wanted:
+        return []
+    from edgeproof_deploy.engine import why_not_usable
+
+    return [kind for kind in wanted if why_not_usable(kind) is None]
+
+
+def with_engines(recipe: Recipe, kinds: list[str]) -> Recipe:
+    """Return the recipe with further engines."""
+    deploy = recipe.deploy.model_copy(update={"engines": [*recipe.deploy.engines, *kinds]})
+    return recipe.model_copy(update={"deploy": deploy})
 
 
 def refuse_compression_early(recipe: Recipe, stages: list[Stage]) -> None:

@@ -260,15 +260,18 @@ def measured_latency(recipe: Recipe) -> Iterator[Finding]:
 
 def deployed_once(recipe: Recipe) -> Iterator[Finding]:
     """Nothing is built twice, and no engine's setting is given without the engine."""
-    for key in ("engines", "precisions", "batch", "compute_capability"):
+    for key in ("engines", "engines_if_here", "precisions", "batch", "compute_capability"):
         values = getattr(recipe.deploy, key)
         if not isinstance(values, str) and len(set(values)) != len(values):
             yield ("deploy", key), "an entry stands there twice"
     default = DeployConfig.model_fields["compute_capability"].default
-    rtx = "tensorrt_rtx" in recipe.deploy.engines
+    rtx = "tensorrt_rtx" in (*recipe.deploy.engines, *recipe.deploy.engines_if_here)
     if recipe.deploy.compute_capability != default and not rtx:
         yield ("deploy", "compute_capability"), "has no effect without 'tensorrt_rtx' in deploy.engines"
-    tensorrt = "tensorrt" in recipe.deploy.engines
+    both = sorted({*recipe.deploy.engines} & {*recipe.deploy.engines_if_here})
+    if both:
+        yield ("deploy", "engines_if_here"), f"{', '.join(both)} is among deploy.engines, and built anyway"
+    tensorrt = "tensorrt" in (*recipe.deploy.engines, *recipe.deploy.engines_if_here)
     settings = recipe.deploy.tensorrt.model_dump(exclude_defaults=True)
     for key in settings:
         if key in ("version_compatible", "hardware_compatible") and not tensorrt:

@@ -314,11 +314,15 @@ class DeployConfig(Config):
     `compute_capability`, one or several, is of the GPUs that TensorRT-RTX builds for: 8.0 A100, 8.6 RTX 30,
     8.9 RTX 40, 12.0 RTX 50, 12.1 GB10.
 
+    `engines_if_here` are built as well where package and device are at hand, and left out with the reason
+    where they are not; what is in `engines` must be there.
+
     With `text_encoder` the bundle carries the teacher's text tower, so that the device takes any words. It is
     off unless asked for: a large teacher's tower is larger than the student.
     """
 
     engines: list[EngineName] = Field(default_factory=lambda: ["onnxruntime", "tensorrt_rtx"])
+    engines_if_here: tuple[EngineName, ...] = ()
     precisions: list[Literal["fp32", "fp16"]] = Field(default_factory=lambda: ["fp32"])
     batch: tuple[PositiveInt, ...] = (1, 8)
     opset: Annotated[int, Field(ge=18, le=20)] = 18

@@ -155,6 +155,16 @@ def make_engine(kind: str) -> Engine:
     return engine()
 
 
+def why_not_usable(kind: str) -> str | None:
+    """Return why an engine can not be built and run on this machine, or None.
+
+    Raises:
+        UsageError: there is no such engine.
+    """
+    engine: Any = component_class("engine", kind)
+    return engine.available() or engine().why_not_here()
+
+
 @contextmanager
 def explained(where: Path) -> Iterator[None]:
     """Turn errors of the runtime within the block into those of the command line.

@@ -16,7 +16,7 @@ from edgeproof_configs.run import environment
 from edgeproof_configs.schema import DeployConfig
 from edgeproof_configs.stage import StageContext, StageOutcome
 from edgeproof_data.loader import eval_batches
-from edgeproof_deploy.engine import NOT_RUN_HERE, RUN_HERE, BuildOptions, make_engine
+from edgeproof_deploy.engine import NOT_RUN_HERE, RUN_HERE, BuildOptions, make_engine, why_not_usable
 from edgeproof_deploy.export import export_onnx
 from edgeproof_deploy.forms import TENSORRT, StudentForm, forms_of, onnx_files
 from edgeproof_deploy.parity import gate_failures, gates_not_measured
@@ -114,7 +114,9 @@ def build_stage(context: StageContext) -> StageOutcome:
                 "size_bytes": size_of(built),
             }
     words = [f"{name} {told['size_bytes'] / 1e6:.1f} MB, {told['status']}" for name, told in engines.items()]
-    return StageOutcome(outputs, {"engines": engines}, "; ".join(words))
+    absent = {kind: why_not_usable(kind) for kind in deploy.engines_if_here if kind not in deploy.engines}
+    words += [f"{kind} left out: {reason}" for kind, reason in absent.items()]
+    return StageOutcome(outputs, {"engines": engines, "left_out": absent}, "; ".join(words))
 
 
 def build_options(deploy: DeployConfig, form: StudentForm) -> BuildOptions:

@@ -47,6 +47,10 @@ UNLABELLED = ("data={kind: image_folder, root: photos, labels: none}",)
             "gates.latency_p90_ms.batch: batch 4 is not among deploy.batch (1, 8)",
         ),
         (("deploy.engines=[pytorch, pytorch]",), "deploy.engines: an entry stands there twice"),
+        (
+            ("deploy.engines_if_here=[onnxruntime]",),
+            "deploy.engines_if_here: onnxruntime is among deploy.engines, and built anyway",
+        ),
         (("deploy.batch=[1, 1]",), "deploy.batch: an entry stands there twice"),
         (
             ("deploy.engines=[pytorch]", "deploy.compute_capability='8.9'"),

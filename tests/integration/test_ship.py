@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from tests.integration.tiny import make_data, make_recipe
 
+from edgeproof.ship import engines_here
 from edgeproof_data.cache import EmbeddingCache
 
 pytestmark = pytest.mark.integration
@@ -37,7 +38,7 @@ def edgeproof(*words: object, **environment: str) -> subprocess.CompletedProcess
 def shipped(tmp_path_factory: pytest.TempPathFactory) -> Shipped:
     """Return a recipe and the run that shipped it."""
     folder = tmp_path_factory.mktemp("ship")
-    deploy = {"batch": [1, 2], "engines": ENGINES}
+    deploy = {"batch": [1, 2], "engines": ENGINES, "engines_if_here": ["tensorrt"]}
     recipe = make_recipe(folder, make_data(folder / "data"), deploy=deploy)
     run = folder / "run"
     done = edgeproof("ship", recipe, "--run", run)
@@ -82,6 +83,21 @@ def test_ship__an_engine_that_cannot_build_here_is_refused_before_anything_is_tr
     assert done.returncode == 5
     assert "engine tensorrt: package tensorrt is not installed" in done.stderr
     assert not (tmp_path / "run" / "train").exists()
+
+
+def test_ship__an_engine_that_was_asked_for_if_here_is_left_out_with_the_reason(shipped: Shipped) -> None:
+    if find_spec("tensorrt"):
+        pytest.skip("tensorrt is installed here")
+    result = json.loads((shipped[1] / "result.json").read_text())
+    (note,) = [note for note in result["notes"] if note.startswith("tensorrt: ")]
+    assert note.startswith("tensorrt: not built, package tensorrt is not installed")
+    assert "tensorrt: not built" in (shipped[1] / "report" / "report.html").read_text(encoding="utf-8")
+
+
+def test_engines_here__are_those_that_run() -> None:
+    wanted = ["pytorch", *([] if find_spec("tensorrt") else ["tensorrt"])]
+    assert engines_here({"deploy": {"engines": ["onnxruntime"], "engines_if_here": wanted}}) == ["pytorch"]
+    assert engines_here({"deploy": {"engines": ["onnxruntime"]}}) == []
 
 
 def test_ship__result_has_a_row_for_each_form(shipped: Shipped) -> None:
