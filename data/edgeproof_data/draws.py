@@ -14,8 +14,9 @@ GOLDEN = 0x9E3779B97F4A7C15
 FIRST, SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 COLUMNS = 64
 """How many numbers an image can have in an epoch."""
-ORDER, TURN = 63, 62
-"""Columns that decide in which order an epoch shows its images, and in which a class takes its own."""
+ORDER, TURN, SHOWN = 63, 62, 61
+"""Columns that decide in which order an epoch shows its images, in which a class takes its own, and which
+views of an object are shown."""
 
 
 def uniforms(

@@ -46,7 +46,7 @@ def folder_labels(root: Path, folder: str, paths: Sequence[str]) -> list[str]:
             where=start,
             fix="add images, or remove the folders",
         )
-    clean = _clean_unique(sorted(set(folders)), start)
+    clean = clean_unique(sorted(set(folders)), start)
     return [clean[name] for name in folders]
 
 
@@ -127,7 +127,16 @@ def check_classes(labels: Labels, unseen: Sequence[str], root: Path) -> None:
             )
 
 
-def _clean_unique(folders: Sequence[str], start: Path) -> dict[str, str]:
+def clean_unique(folders: Sequence[str], start: Path) -> dict[str, str]:
+    """Return the class in words that each folder names.
+
+    Args:
+        folders: names, each once.
+        start: the folder in which they lie, for errors.
+
+    Raises:
+        DataError: a name is no word, or two are the same class.
+    """
     clean = {folder: clean_name(folder) for folder in folders}
     first: dict[str, str] = {}
     for folder, name in clean.items():

@@ -28,13 +28,15 @@ class Batch(TypedDict):
 
     Labels (-1: none) and positions in the set are int64 (B,).
 
-    Where views are stored, `view` is the number of the view that all images are shown in.
+    Where random views of single images are stored, `view` is the number of the one that all images are shown
+    in. Of objects `views`, int64 (B, V), says which of an object's views these are.
     """
 
     image: Tensor
     label: Tensor
     index: Tensor
     view: NotRequired[int]
+    views: NotRequired[Tensor]
 
 
 class TrainLoader:

@@ -58,12 +58,28 @@ class Sampling:
 
     def _turns(self, members: Positions, start: int, stop: int) -> Positions:
         """Return the visits number `start` to `stop` of one class, counted from the first epoch on."""
-        first = start // len(members)
-        rounds = np.arange(first, -(-stop // len(members)))[:, None]
-        keys = uniforms(self.seed, 0, (members + rounds * self.count).ravel(), 1, first=TURN)
-        order = np.argsort(keys.reshape(len(rounds), -1), axis=1, kind="stable")
-        visits = members[order] + (rounds - first) * self.count
-        return visits.ravel()[start - first * len(members) : stop - first * len(members)]
+        return turns(self.seed, self.count, members, start, stop)
+
+
+def turns(seed: int, count: int, members: Positions, start: int, stop: int) -> Positions:
+    """Return the turns number `start` to `stop` of members, each of which comes once before any comes again.
+
+    A turn t is of member `t % count`; those of the same member differ in `t // count`, the round of turns
+    counted from that of `start`.
+
+    Args:
+        seed: decides the order, drawn anew each time round.
+        count: above every member.
+        members: positions.
+        start: turn to begin with, from 0.
+        stop: turn to end before.
+    """
+    first = start // len(members)
+    rounds = np.arange(first, -(-stop // len(members)))[:, None]
+    keys = uniforms(seed, 0, (members + rounds * count).ravel(), 1, first=TURN)
+    order = np.argsort(keys.reshape(len(rounds), -1), axis=1, kind="stable")
+    visits = members[order] + (rounds - first) * count
+    return visits.ravel()[start - first * len(members) : stop - first * len(members)]
 
 
 def members_of_classes(images: ImageSet) -> list[Positions]:

@@ -40,6 +40,11 @@ def stratified_split(
     return stay, out
 
 
+def hash_order(paths: Sequence[str], seed: int) -> Indices:
+    """Return the positions of paths in the order of a hash of seed and path."""
+    return np.argsort(np.array([_draw(path, seed) for path in paths], np.uint64), kind="stable")
+
+
 def _shares(counts: Indices, fraction: float, ties: list[int]) -> list[int]:
     """Return how many images each class gives; `ties` ranks classes whose remainders are equal."""
     exact = counts * fraction
