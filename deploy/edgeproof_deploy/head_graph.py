@@ -12,6 +12,7 @@ from edgeproof_configs.errors import UsageError
 from edgeproof_deploy.runtime.cache_head import CacheHead
 from edgeproof_deploy.runtime.class_values import ClassValues
 from edgeproof_deploy.runtime.ensemble_head import EnsembleHead
+from edgeproof_deploy.runtime.gallery_head import ABSENT, GalleryHead
 from edgeproof_deploy.runtime.head import ClassifierHead, Head, ZeroShotHead
 from edgeproof_deploy.runtime.linear_head import LinearHead
 
@@ -44,6 +45,8 @@ class HeadGraph:
             return self._linear(head)
         if isinstance(head, CacheHead):
             return self._cache(head)
+        if isinstance(head, GalleryHead):
+            return self._gallery(head)
         if isinstance(head, EnsembleHead):
             return self._ensemble(head)
         raise UsageError(
@@ -67,6 +70,21 @@ class HeadGraph:
                 base = self.node("Softmax", base, axis=-1)
             total = self.node("Add", total, base)
         return self.node("Mul", total, self.constant(np.array(head.scale)))
+
+    def _gallery(self, head: GalleryHead) -> str:
+        """Return the largest product of each label's objects; those of labels with fewer stand there twice."""
+        counts = np.bincount(head.classes, minlength=len(head.labels))
+        places = np.zeros((len(head.labels), int(counts.max())), np.int64)
+        for row in np.flatnonzero(counts):
+            places[row] = np.resize(np.flatnonzero(head.classes == row), places.shape[1])
+        products = self.node("MatMul", self.unit(), self.constant(head.keys.T))
+        of_labels = self.node("Gather", products, self.constant(places), axis=1)
+        best = self.node("ReduceMax", of_labels, self.constant(np.array([2])), keepdims=0)
+        if (counts == 0).any():
+            there = self.constant((counts > 0).astype(np.float32))
+            absent = self.constant(np.where(counts == 0, np.float32(ABSENT), np.float32(0)))
+            best = self.node("Add", self.node("Mul", best, there), absent)
+        return self.node("Mul", best, self.constant(np.array(head.scale)))
 
     def _ensemble(self, head: EnsembleHead) -> str:
         asked = [(member, weight) for member, weight in zip(head.members, head.weights) if weight]

@@ -48,6 +48,14 @@ FORMS = {
    the metadata is `probabilities`.
 6. `softmax(scale * (base + votes))` are the probabilities of the labels.""",
     ),
+    "gallery": HeadWords(
+        "a gallery: `keys` (N, D): the unit embedding of each object, `classes` (N,): its label, `objects`: the"
+        " names, UTF-8, one a line; `scale`",
+        f"""{UNIT}
+5. `embedding @ keys.T` are its cosines to the objects: the largest are the nearest.
+6. For each label take the largest of its objects (-1 where it has none): the softmax of `scale` times those
+   are the probabilities of the labels.""",
+    ),
     "ensemble": HeadWords(
         "a fitted head: `weights` of its members, whose arrays stand after `0.`, `1.` and so on, and their"
         " metadata likewise; a `bias` (K,) on the logits, where it has one",

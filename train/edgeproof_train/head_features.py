@@ -12,6 +12,7 @@ import torch
 from edgeproof_configs.errors import UsageError
 from edgeproof_configs.schema import AugmentConfig
 from edgeproof_data.cache.layout import MANIFEST
+from edgeproof_data.objects import ObjectSet
 from edgeproof_data.sets import ImageSet, SplitName
 from edgeproof_data.views import View
 from edgeproof_deploy.runtime.preprocess import Preprocess
@@ -19,8 +20,11 @@ from edgeproof_train.embed import embed
 from edgeproof_train.embeddings import embed_images
 from edgeproof_train.run_data import RunData
 from edgeproof_train.student import Student
+from edgeproof_train.teacher import Teacher
 
 Side = Literal["student", "teacher"]
+PartName = SplitName | Literal["gallery"]
+"""A split, or the labelled images that the data have for searches."""
 BATCH = 64
 SHOT_VIEWS = AugmentConfig(random_resized_crop=(0.5, 1.0), flip=0.5)
 """How a shot is changed for its views: what LP++ (arXiv 2404.02285) and Tip-Adapter (2111.03930) do."""
@@ -43,8 +47,8 @@ class Features:
         """The student as trained."""
         return Student.load(self.data.context.run.stage("train"))
 
-    def plain(self, split: SplitName, images: ImageSet) -> np.ndarray:
-        """Return the embeddings of some images of a split, (N, D) float32."""
+    def plain(self, split: PartName, images: ImageSet) -> np.ndarray:
+        """Return the embeddings of some images of a part of the data, (N, D) float32."""
         if self.side == "student":
             workers, device = self.data.recipe.train.workers, self.data.context.device
             return embed_images(self.student, images, workers=workers, device=device, label=f"head {split}")
@@ -52,14 +56,21 @@ class Features:
             return self.data.teacher_rows(split, images)
         return self._by_teacher(images, None)
 
-    def views(self, split: SplitName, images: ImageSet, count: int) -> np.ndarray:
+    def views(self, split: PartName, images: ImageSet, count: int) -> np.ndarray:
         """Return the embeddings of random views of each image, those of one photo in a row, (N * count, D).
 
         Raises:
-            UsageError: the teacher has stored embeddings only, which are of the plain photos.
+            UsageError: the teacher has stored embeddings only, which are of the plain photos; or the images
+                are objects, whose views are photos of their own.
         """
         if count == 1:
             return self.plain(split, images)
+        if isinstance(images, ObjectSet):
+            raise UsageError(
+                f"{count} augmented views a shot are of single photos, and these are objects",
+                where="head.views",
+                fix="leave head.views away: of an object the views are taken that data.views says",
+            )
         if self.side == "teacher" and not self.data.teacher.lead.live:
             raise UsageError(
                 f"{count} views a photo, and the teacher has stored embeddings of plain photos only",
@@ -69,8 +80,8 @@ class Features:
         found = [self._view(images, number) for number in range(count)]
         return np.stack(found, axis=1).reshape(len(images) * count, -1)
 
-    def stored(self, split: SplitName) -> bool:
-        """Whether the stage `embed` has left the teacher's embeddings of a split."""
+    def stored(self, split: PartName) -> bool:
+        """Whether the stage `embed` has left the teacher's embeddings of a part of the data."""
         folder = self.data.context.run.stage("embed") / split
         return (folder / MANIFEST).is_file()
 
@@ -92,7 +103,19 @@ class Features:
         return preprocess
 
     def _by_teacher(self, images: ImageSet, view: View | None) -> np.ndarray:
-        teacher, workers = self.data.teacher.lead, self.data.recipe.train.workers
+        if isinstance(images, ObjectSet):
+            return self._of_objects(images)
+        return self._of_images(self.data.teacher.lead, images, view)
+
+    def _of_objects(self, objects: ObjectSet) -> np.ndarray:
+        """Return the teacher's embeddings of objects, pooled over all views of each."""
+        teacher = self.data.teacher.lead
+        rows = torch.from_numpy(self._of_images(teacher.per_view(), objects.view_images(), None))
+        pooled = [teacher.pool_views(rows[own][None]) for own in objects.view_rows()]
+        return torch.cat(pooled).cpu().numpy()
+
+    def _of_images(self, teacher: Teacher, images: ImageSet, view: View | None) -> np.ndarray:
+        workers = self.data.recipe.train.workers
         found = embed(teacher, images, np.arange(len(images)), BATCH, workers, view=view)
         rows = [part for _, part, _ in found if isinstance(part, np.ndarray)]
         return np.concatenate(rows)

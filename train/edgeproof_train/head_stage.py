@@ -106,7 +106,8 @@ def head_line(told: Mapping[str, Any]) -> str:
     seen, words = told["evidence"], [told["kind"]]
     shots, val = seen.get("shots"), seen.get("val")
     if shots:
-        each = f"{shots['per_class']} shots a class" if shots["per_class"] else "all training images"
+        whole = "all training images" if shots["split"] == "train" else f"all images of {shots['split']}"
+        each = f"{shots['per_class']} shots a class" if shots["per_class"] else whole
         views = f", {shots['views']} views of each" if shots["views"] > 1 else ""
         words.append(f"on {each} (seed {shots['seed']}{views})")
     words.append(f"of the {seen['on']}'s embeddings" + (" and its words" if seen["text"] else ""))

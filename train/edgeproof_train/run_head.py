@@ -11,6 +11,7 @@ from edgeproof_configs.registry import component_class
 from edgeproof_configs.schema import HeadConfig
 from edgeproof_data.sets import ImageSet
 from edgeproof_deploy.runtime.errors import BundleError
+from edgeproof_deploy.runtime.gallery_head import GalleryHead
 from edgeproof_deploy.runtime.head import HEAD_FILE, LABELS_FILE, Head, parse_head
 from edgeproof_train.cascade_run import on_images
 from edgeproof_train.heads.fitted import FittedKind
@@ -34,8 +35,16 @@ class Heads:
     teacher: Head | None = None
 
     def on(self, data: RunData, images: ImageSet) -> Heads:
-        """Return heads that can decide about some images, in their order, though they may ask specialists."""
-        return Heads(*on_images([self.student, self.teacher], data, images))
+        """Return heads that can decide about some images, in their order.
+
+        One that asks specialists is given the images. An object that lies in the head's gallery does not find
+        itself there.
+        """
+        heads = [
+            head.without_own(images.paths) if isinstance(head, GalleryHead) else head
+            for head in (self.student, self.teacher)
+        ]
+        return Heads(*on_images(heads, data, images))
 
 
 def is_fitted(config: HeadConfig) -> bool:

@@ -12,7 +12,7 @@ from edgeproof_train.heads.fitted import Fitted
 from edgeproof_train.heads.fitting import fit_kind
 from edgeproof_train.heads.generalised import fit_generalised
 
-ROUTES_ITSELF = ("cascade",)
+ROUTES_ITSELF = ("cascade", "gallery")
 """Kinds that treat unseen classes in a way of their own."""
 
 

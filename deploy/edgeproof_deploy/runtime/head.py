@@ -219,6 +219,10 @@ def _head_of(
         from edgeproof_deploy.runtime.cache_head import CacheHead
 
         return CacheHead.from_arrays(labels, arrays, said.get("base_form", ""))
+    if form == "gallery":
+        from edgeproof_deploy.runtime.gallery_head import GalleryHead
+
+        return GalleryHead.from_arrays(labels, arrays)
     if form == "ensemble":
         from edgeproof_deploy.runtime.ensemble_head import EnsembleHead
 

@@ -6,13 +6,14 @@ import numpy as np
 
 from edgeproof_deploy.runtime.cache_head import CacheHead
 from edgeproof_deploy.runtime.ensemble_head import EnsembleHead
+from edgeproof_deploy.runtime.gallery_head import GalleryHead
 from edgeproof_deploy.runtime.head import ClassifierHead, Head, ZeroShotHead
 from edgeproof_deploy.runtime.linear_head import LinearHead
 
 LENGTHS = (0.0, 1e-40, 1e-30, 1e-13, 1e-3, 1.0, 25.0, 1e10, 1e20, 1e36)
 FORMS = (
     *("linear", "linear_plain", "tip", "votes_alone", "proker", "logit_ensemble", "ensemble", "nested"),
-    *("zero_shot", "classifier", "some_classes"),
+    *("zero_shot", "classifier", "some_classes", "gallery"),
 )
 
 
@@ -49,6 +50,8 @@ def make_head(form: str, count: int = 5, dim: int = 8, shots: int = 3, seed: int
         return CacheHead(labels, keys, np.eye(count)[owners], 1.0, None, scale=3.0)
     if form == "proker":
         return CacheHead(labels, keys, coefficients, 2.0, linear, "probabilities", 30.0)
+    if form == "gallery":
+        return GalleryHead(labels, keys, owners, tuple(f"object {n}" for n in range(len(keys))), 20.0)
     if form == "zero_shot":
         return ZeroShotHead(labels, rows, 100.0)
     if form == "classifier":

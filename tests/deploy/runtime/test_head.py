@@ -56,7 +56,7 @@ def test_described__says_form_and_labels_but_for_heads_of_older_bundles(form: st
         assert said == {}
     else:
         assert said["labels"] == "5"
-        assert said["form"] in ("linear", "cache", "ensemble")
+        assert said["form"] in ("linear", "cache", "ensemble", "gallery")
 
 
 @pytest.mark.parametrize("scale", [np.array(20.0, np.float32), np.array([20.0], np.float64)])

@@ -61,6 +61,7 @@ class Evidence:
         logit_scale: factor on cosines between image and text, as the teacher was trained with.
         said: what was changed on the way in, in words.
         around: of a run; None where there are arrays only.
+        named: what each photo of the shots is called; empty where there are arrays only.
     """
 
     names: tuple[str, ...]
@@ -72,6 +73,7 @@ class Evidence:
     logit_scale: float = 100.0
     said: tuple[str, ...] = ()
     around: Surroundings | None = None
+    named: tuple[str, ...] = ()
 
     @property
     def dim(self) -> int:

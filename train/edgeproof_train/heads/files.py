@@ -13,14 +13,23 @@ from edgeproof_configs.files import write_bytes, write_text
 from edgeproof_deploy.runtime.cache_head import CacheHead
 from edgeproof_deploy.runtime.class_values import ClassValues
 from edgeproof_deploy.runtime.ensemble_head import EnsembleHead
+from edgeproof_deploy.runtime.gallery_head import GalleryHead
 from edgeproof_deploy.runtime.head import HEAD_FILE, LABELS_FILE, Head, parse_head
+from edgeproof_train.heads.fewer_objects import objects_within
 from edgeproof_train.heads.merged_keys import merge_keys
 
 HALVED = ("keys", "values")
 """Arrays that can be kept in half precision, whatever stands before their last dot."""
 HALF_TOLERANCE = 0.02
 MOST_PROBES = 512
-DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "int64": "I64", "int32": "I32"}
+DTYPES = {
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "int64": "I64",
+    "int32": "I32",
+    "uint8": "U8",
+}
 
 
 def save_head(head: Head, folder: Path, *, max_bytes: int | None = None, half: bool = False) -> list[Path]:
@@ -30,7 +39,8 @@ def save_head(head: Head, folder: Path, *, max_bytes: int | None = None, half: b
         head: to write.
         folder: where; it is made if it is not there.
         max_bytes: largest size of `head.safetensors`. A cache whose keys vote for one label each is made to
-            fit by merging keys of a label; any other head that is larger is refused.
+            fit by merging keys of a label, a gallery by leaving out objects that lie near others of their
+            class; any other head that is larger is refused.
         half: whether keys, and values that are no votes, are kept in half precision. Where that changes the
             scores of some of the keys by more than 2 % of their range, it is refused.
 
@@ -101,6 +111,11 @@ def within(head: Head, size: int, max_bytes: int, *, half: bool) -> Head:
         DataError: it has no keys that can be merged, or even one a label is too many.
     """
     told = f"the head takes {size} bytes, {max_bytes} are allowed"
+    if isinstance(head, GalleryHead):
+        kept = objects_within(head, size, max_bytes, 2 if half else 4)
+        if kept is None:
+            raise DataError(f"{told}: not one object of each class fits", fix="allow more")
+        return kept
     if not isinstance(head, CacheHead):
         fix = "save its members in fewer keys" if isinstance(head, EnsembleHead) else "allow more"
         raise DataError(told, fix=f"{fix}, or choose another head: edgeproof ls heads")

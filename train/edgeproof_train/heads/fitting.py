@@ -22,6 +22,7 @@ RECIPE_KEYS = (
     "fit_on",
     "max_bytes",
     "half",
+    "of",
 )
 """Settings that say where a recipe finds its arrays, or how it stores the head."""
 PART_WORDS: dict[Part, str] = {
