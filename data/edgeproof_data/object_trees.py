@@ -99,7 +99,7 @@ def find_objects(root: Path, layout: Layout = "auto", leave_out: Path | None = N
             views.setdefault(owner, []).append(file)
     if outside:
         raise DataError(
-            f"{counted(len(outside), 'image')} belong to no object: {some_of(outside)}",
+            f"{counted(len(outside), 'image belongs', 'images belong')} to no object: {some_of(outside)}",
             where=root,
             fix=f"expected {_expected(layout)}; move them away, or set data.layout",
         )

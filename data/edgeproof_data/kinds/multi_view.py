@@ -26,7 +26,7 @@ from edgeproof_data.object_parts import (
     take_out,
     without_positive,
 )
-from edgeproof_data.object_trees import FoundObject, Layout, find_objects
+from edgeproof_data.object_trees import Found, FoundObject, Layout, find_objects
 from edgeproof_data.objects import ObjectSet
 from edgeproof_data.paths import counted, resolve_path, some_of
 from edgeproof_data.prompts import clean_name, read_labels
@@ -170,6 +170,7 @@ class MultiView(DataSource):
         objects = found.objects if table is None else keep_listed(found.objects, table)
         objects, remarks = self._enough_views(objects)
         unseen = tuple(dict.fromkeys([*self._unseen_names(), *found.held_out]))
+        self._refuse_leak(found)
         parts, more = self._parts(objects, unseen)
         gallery = gallery_of(parts)
         tested = parts["test"] + (gallery or [])
@@ -266,6 +267,21 @@ class MultiView(DataSource):
                 fix=f"data.views={min(counts)}, or leave them out: data.too_few=leave_out",
             )
         return [found for found in objects if len(found.views) >= wanted], [f"left out {said}"]
+
+    def _refuse_leak(self, found: Found) -> None:
+        """Refuse a class that the layout itself calls unseen and that is trained on.
+
+        Raises:
+            DataError: there is one, and no table says otherwise.
+        """
+        trained = {item.label for item in found.objects if item.part in ("train", "val")}
+        both = sorted(trained & set(found.held_out))
+        if both and self.settings.split is None:
+            raise DataError(
+                f"{counted(len(both), 'class is', 'classes are')} both seen and unseen: {some_of(both)}",
+                where=self.root,
+                fix="move their objects to DS or to DU, or give data.split",
+            )
 
     def _unseen_names(self) -> tuple[str, ...]:
         given = self.settings.unseen
