@@ -34,6 +34,8 @@ class IntegerStudent(nn.Module):
     def __init__(self, student: QuantizedStudent, target: Target):
         super().__init__()
         self.embedding_dim, self.preprocess = student.embedding_dim, student.preprocess
+        self.input_name = student.input_name
+        self.input_name = student.input_name
         self.graph = copy.deepcopy(student.graph).cpu().eval()
         weights = student.weight_quantizers()
         for name in student.spec.layers:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from edgeproof_configs.progress import progress
 from edgeproof_data.loader import eval_batches
+from edgeproof_data.objects import ObjectSet
 from edgeproof_data.sets import ImageSet
 from edgeproof_train.student import Student
 
@@ -29,8 +30,8 @@ def embed_images(
 
     Args:
         student: is put into eval mode for the time of the call.
-        images: N images.
-        batch_size: images at a time.
+        images: N images, or objects with their views.
+        batch_size: images, or views, at a time.
         workers: threads that decode ahead.
         device: where the student runs.
         label: name of the work on a progress line; none is shown without it, as inside a training.
@@ -67,13 +68,21 @@ def _over(
     was_training = student.training
     student.to(device).eval()
     rows: list[np.ndarray] = []
+    if isinstance(images, ObjectSet) and len(images):
+        batch_size = max(batch_size // images.view_count, 1)
     batches: Any = eval_batches(images, student.preprocess, batch_size=batch_size, workers=workers)
     showing = progress(label, len(images), "images") if label else nullcontext()
     with torch.inference_mode(), showing as shown:
         for batch in batches:
-            image = batch["image"].to(device, memory_format=torch.channels_last)
+            image = laid_out(batch["image"], device)
             rows.append(function(image).float().cpu().numpy())
             if shown:
                 shown.advance(len(image))
     student.train(was_training)
     return np.concatenate(rows)
+
+
+def laid_out(image: Tensor, device: str) -> Tensor:
+    """Return images (B, 3, H, W) on a device with their channels last in memory; views as they are."""
+    layout = torch.channels_last if image.ndim == 4 else torch.preserve_format
+    return image.to(device, memory_format=layout)

@@ -192,8 +192,8 @@ def check_needs(losses: Mapping[str, Sequence[str]], context: LossContext) -> No
         "student.logits": "the student gives embeddings; class scores come with head: {kind: classifier}",
         "student.second": "only a student of class scores is run twice; set head: {kind: classifier}",
         "teacher.logits": "the teacher gives no class scores here; they come with head: {kind: classifier}",
-        "student.tokens": "this student gives none; kind mv_alexnet does, and kind multi_view with tokens: true",
-        "teacher.tokens": "this teacher gives none; those of kind open_clip and timm do that are transformers",
+        "student.tokens": "this student gives none; kind mv_alexnet does, or multi_view with tokens: true",
+        "teacher.tokens": "this teacher gives none; transformers of kind open_clip and timm do",
     }
     for name, needs in losses.items():
         for need in needs:

@@ -175,16 +175,17 @@ class Teacher(ABC):
             return self._encode_image(image_BCHW.to(self.device, non_blocking=True)).float()
 
     def per_view(self) -> Teacher:
-        """Return the teacher whose embeddings are stored for single views of objects, as `pool_views` has them.
+        """Return the teacher whose embeddings are stored for single views, as `pool_views` takes them.
 
         It is this one, unless it was trained to pool views itself: then what it pools is stored.
         """
         return self
 
     def pool_views(self, views_BVD: Tensor) -> Tensor:
-        """Return the embeddings (B, D) of objects of which V views have these, as `teacher.view_pooling` says.
+        """Return the embeddings (B, D) of objects of which V views have these.
 
-        The mean, or in each dimension the largest value, of the views' unit vectors.
+        It is the mean, or in each dimension the largest value, of the views' unit vectors, as
+        `teacher.view_pooling` says.
         """
         units = nn.functional.normalize(views_BVD.float(), dim=-1, eps=1e-12)
         return units.amax(dim=1) if self.config.view_pooling == "max" else units.mean(dim=1)

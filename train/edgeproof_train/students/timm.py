@@ -101,9 +101,13 @@ class TimmStudent(Student):
         self.backbone = make_backbone(config, self.arguments, start)
         self.preprocess = make_preprocess(config, start.preprocessing)
         width = feature_width(self.backbone, config)
-        self.head = make_head(config.head, width, embedding_dim)
+        self.head = self.new_head(width)
         if config.head_init == "weights":
             self._take_classifier(start)
+
+    def new_head(self, width: int) -> nn.Module:
+        """Return the map from pooled features (B, F) to the embedding (B, D)."""
+        return make_head(self.config.head, width, self.embedding_dim)
 
     def forward(self, image: Tensor) -> ModelOutputs:
         """Return the embedding (B, D), not normalised; with a reused head its projected map as well."""
@@ -186,18 +190,7 @@ class TimmStudent(Student):
     def from_card(cls, card: dict[str, Any]) -> TimmStudent:
         """Return a student of the card's shape."""
         ours = card["edgeproof"]
-        preprocess = Preprocess.from_dict(ours["preprocess"])
-        config = cls.Config(
-            model=card["architecture"],
-            image_size=preprocess.image_size,
-            kwargs=card["model_args"],
-            head="linear" if ours["head"] == "reused" else ours["head"],
-            mean=preprocess.mean,
-            std=preprocess.std,
-            resize_size=preprocess.resize_size,
-            interpolation=preprocess.interpolation,  # pyright: ignore[reportArgumentType]
-        )
-        student = cls(config, card["num_classes"])
+        student = cls(cls.Config(**card_settings(card)), card["num_classes"])
         if ours["head"] == "reused":
             student.head = ReusedHead.from_card(ours["reused"])
         return student
@@ -235,6 +228,22 @@ class TimmStudent(Student):
         names = classifier_names(self.backbone)
         plain = isinstance(self.head, nn.Linear) and len(names) == 1
         return names[0] if plain else "embedding_head"
+
+
+def card_settings(card: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a student that wrote a card, less its start weights."""
+    ours = card["edgeproof"]
+    preprocess = Preprocess.from_dict(ours["preprocess"])
+    return {
+        "model": card["architecture"],
+        "image_size": preprocess.image_size,
+        "kwargs": card["model_args"],
+        "head": "linear" if ours["head"] == "reused" else ours["head"],
+        "mean": preprocess.mean,
+        "std": preprocess.std,
+        "resize_size": preprocess.resize_size,
+        "interpolation": preprocess.interpolation,
+    }
 
 
 def model_arguments(config: TimmStudent.Config, of_weights: dict[str, Any]) -> dict[str, Any]:
