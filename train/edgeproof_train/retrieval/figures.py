@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -56,24 +57,40 @@ def query_measures(
     k: int = NDCG_AT,
 ) -> dict[str, np.ndarray]:
     """Return what `retrieval_figures` averages, (Q,) float64 each; NaN where a query does not count."""
-    asked, known = _labels(queries, query_labels, gallery, gallery_labels, own)
     if definition not in DEFINITIONS:
         raise ValueError(f"definition must be one of {DEFINITIONS}, got {definition!r}")
-    totals = relevant_counts(asked, known, own)
-    if not totals.any():
-        raise ValueError("no query has a relevant item in the gallery: nothing can be counted")
-    targets, widest = len(known) - (own is not None), int(totals.max())
+    asked, known = _labels(queries, query_labels, gallery, gallery_labels, own)
+    targets, widest = len(known) - (own is not None), int(relevant_counts(asked, known, own).max())
     found: dict[str, np.ndarray] = {}
-    blocks = ranked_blocks(directions(queries, "queries"), directions(gallery, "gallery"), own)
-    for where, order in blocks:
-        ranks = relevant_ranks(known[order] == asked[where, None], totals[where])
+    for where, ranks, totals in ranks_of(queries, query_labels, gallery, gallery_labels, own):
         if definition == "standard":
-            part = standard.measures(ranks, totals[where], widest, k)
+            part = standard.measures(ranks, totals, widest, k)
         else:
-            part = osmn40.measures(ranks, totals[where], widest, k, targets)
+            part = osmn40.measures(ranks, totals, widest, k, targets)
         for name, values in part.items():
             found.setdefault(name, np.empty(len(asked)))[where] = values
     return found
+
+
+def ranks_of(
+    queries: np.ndarray,
+    query_labels: np.ndarray,
+    gallery: np.ndarray,
+    gallery_labels: np.ndarray,
+    own: np.ndarray | None = None,
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Yield, in blocks, which queries, the ranks of their relevant items, and how many these are.
+
+    The ranks are those of `relevant_ranks`; arguments and errors are those of `retrieval_figures`.
+    """
+    asked, known = _labels(queries, query_labels, gallery, gallery_labels, own)
+    totals = relevant_counts(asked, known, own)
+    if not totals.any():
+        raise ValueError("no query has a relevant item in the gallery: nothing can be counted")
+    blocks = ranked_blocks(directions(queries, "queries"), directions(gallery, "gallery"), own)
+    for where, order in blocks:
+        ranks = relevant_ranks(known[order] == asked[where, None], totals[where])
+        yield where, ranks, totals[where]
 
 
 def means(measured: dict[str, np.ndarray]) -> dict[str, float]:
@@ -83,9 +100,12 @@ def means(measured: dict[str, np.ndarray]) -> dict[str, float]:
     return averages | {"queries": float(counted.sum()), "excluded": float((~counted).sum())}
 
 
-def relevant_counts(asked: np.ndarray, known: np.ndarray, own: np.ndarray | None) -> np.ndarray:
+def relevant_counts(
+    query_labels: np.ndarray, gallery_labels: np.ndarray, own: np.ndarray | None = None
+) -> np.ndarray:
     """Return how many items of each query's class it searches, int64 (Q,)."""
-    counts = np.bincount(known[known >= 0], minlength=int(asked.max()) + 1)[asked]
+    asked, known = np.asarray(query_labels, np.int64), np.asarray(gallery_labels, np.int64)
+    counts = np.bincount(known[known >= 0], minlength=int(asked.max(initial=0)) + 1)[asked]
     return counts - (known[own] == asked) if own is not None else counts
 
 
