@@ -1,4 +1,4 @@
-"""Networks that timm does not have. Importing this package registers those of single images with it, by name."""
+"""Networks that timm does not have. Importing this package registers those for single images with timm."""
 
 from edgeproof_train.architectures import cifar_resnet, resnet12_wide, swin_tiny_wide
 
