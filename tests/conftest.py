@@ -6,12 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
-import tqdm
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# Its monitor, a thread, outlives its bar; it aborted while a later test waited for another process.
-tqdm.tqdm.monitor_interval = 0
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.util import find_spec
-from threading import local
+from threading import Lock, local
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,9 @@ from edgeproof_deploy.runtime.model_interface import Session, check_tensors, che
 
 INSTALL = "pip install openvino"
 DEVICE = "CPU"
+
+_made: list[Any] = []
+_making = Lock()
 
 
 class OpenVinoSession(Session):
@@ -39,7 +42,7 @@ class OpenVinoSession(Session):
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
         try:
-            core = openvino.Core()
+            core = core_of(openvino)
             compiled = core.compile_model(core.read_model(model), DEVICE, settings)
         except RuntimeError as error:
             raise BundleError(name, f"cannot be loaded by OpenVINO: {reason_of(error)}") from error
@@ -101,6 +104,19 @@ def import_openvino() -> Any:
     except ImportError as error:
         raise UnavailableError(f"openvino cannot be imported ({error}): {INSTALL}") from error
     return openvino
+
+
+def core_of(openvino: Any) -> Any:
+    """Return the one core of this process.
+
+    Each core gives the main thread a stack for signals when it first loads a model, and the earlier one back
+    when it goes. Of two that go in the order in which they came the second gives back what the first has
+    freed, and the process dies of the next signal that Python handles, such as Ctrl-C.
+    """
+    with _making:
+        if not _made:
+            _made.append(openvino.Core())
+        return _made[0]
 
 
 def sides_of(port: Any) -> tuple[int, ...]:

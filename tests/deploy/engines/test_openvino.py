@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -54,6 +56,26 @@ def test_run__what_openvino_itself_would_take_and_compute_something_from(onnx_fi
     session.close()
     with pytest.raises(ValueError, match="is closed"):
         session.run({"image": images_of(1)})
+
+
+CLOSED_IN_ORDER = """
+import gc, os, signal, sys
+from pathlib import Path
+from edgeproof_deploy.runtime.openvino_session import OpenVinoSession
+
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+first, second = (OpenVinoSession(Path(sys.argv[1]).read_bytes(), threads=1) for _ in range(2))
+for session in (first, second):
+    session.close()
+    gc.collect()
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+def test_close__a_signal_after_sessions_that_closed_in_order_does_not_kill(onnx_file: Path) -> None:
+    words = [sys.executable, "-c", CLOSED_IN_ORDER, str(onnx_file)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 def test_open__a_file_cut_in_half_is_named(onnx_file: Path, tmp_path: Path) -> None:
