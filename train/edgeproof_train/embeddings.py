@@ -40,7 +40,7 @@ def embed_images(
     def embedding(image: Tensor) -> Tensor:
         return student(image).embedding
 
-    return _over(student, embedding, images, batch_size, workers, device, label)
+    return run_over(student, embedding, images, batch_size, workers, device, label)
 
 
 def pooled_features(
@@ -53,18 +53,19 @@ def pooled_features(
     label: str | None = "features",
 ) -> np.ndarray:
     """Return what the student's head sees (N, F), float32; arguments as for `embed_images`."""
-    return _over(student, student.pooled, images, batch_size, workers, device, label)
+    return run_over(student, student.pooled, images, batch_size, workers, device, label)
 
 
-def _over(
+def run_over(
     student: Student,
     function: Callable[[Tensor], Tensor],
     images: ImageSet,
-    batch_size: int,
-    workers: int,
-    device: str,
-    label: str | None,
+    batch_size: int = 64,
+    workers: int = 0,
+    device: str = "cpu",
+    label: str | None = None,
 ) -> np.ndarray:
+    """Return what a function of the student gives for images, (N, F) float32, as `embed_images` does."""
     was_training = student.training
     student.to(device).eval()
     rows: list[np.ndarray] = []
