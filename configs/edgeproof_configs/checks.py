@@ -201,8 +201,9 @@ def needs_of(loss: LossConfig) -> tuple[str, ...]:
 
 
 def needs_maps(recipe: Recipe) -> bool:
-    """Return whether a loss looks at the teacher's feature maps."""
-    return any("teacher.features[" in need for loss in recipe.losses for need in needs_of(loss))
+    """Return whether a loss looks at the teacher's feature maps, or tokens, which are not stored either."""
+    wanted = [need for loss in recipe.losses for need in needs_of(loss)]
+    return any("teacher.features[" in need or need == "teacher.tokens" for need in wanted)
 
 
 def weights_of_losses(recipe: Recipe) -> Iterator[Finding]:

@@ -96,3 +96,8 @@ def evenly(count: int, wanted: int) -> Positions:
     if not 1 <= wanted <= count:
         raise ValueError(f"cannot choose {wanted} of {count} views")
     return np.arange(wanted, dtype=np.int64) * count // wanted
+
+
+def single_images(images: ImageSet) -> ImageSet:
+    """Return the images of a set one by one: of objects all their views."""
+    return images.view_images() if isinstance(images, ObjectSet) else images

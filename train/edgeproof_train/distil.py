@@ -12,27 +12,34 @@ from typing import Any
 import numpy as np
 import torch
 
+from edgeproof_configs.errors import UsageError
 from edgeproof_configs.registry import build, component_class
 from edgeproof_configs.schema import BaselineConfig, LossConfig, TrainConfig
 from edgeproof_data.loader import TrainLoader
+from edgeproof_data.object_loader import ObjectLoader
+from edgeproof_data.objects import ObjectSet
 from edgeproof_data.sets import ImageSet, SplitName
 from edgeproof_train.embeddings import embed_images, pooled_features
 from edgeproof_train.keeper import LOSSES_FILE
 from edgeproof_train.loop import TrainResult, train
 from edgeproof_train.loss import LossContext
 from edgeproof_train.losses.simkd import SimKD
-from edgeproof_train.metrics import classifier_metrics, zero_shot_metrics
+from edgeproof_train.metrics import classifier_metrics, unit_rows, zero_shot_metrics
+from edgeproof_train.object_figures import search_figures
 from edgeproof_train.run_data import RunData
 from edgeproof_train.simkd import check_reusable
+from edgeproof_train.stored_views import StoredViews
 from edgeproof_train.student import Student
 from edgeproof_train.students.timm import DEFAULT_RIDGE, init_least_squares
-from edgeproof_train.supervision import CachedSupervision, LiveSupervision, Supervision
+from edgeproof_train.supervision import CachedSupervision, LiveSupervision, ObjectSupervision, Supervision
 from edgeproof_train.taps import node_shapes
 from edgeproof_train.task import DistillTask
 
 PIXELS = "pixels"
 """Where the embed stage's folder keeps decoded training images; made by whichever training comes first."""
 
+CLASSIFIER = "label_cross_entropy"
+"""The loss that classifies by a layer of its own."""
 SMOOTHING = 0.1
 """Of the labels of normal training, where the recipe does not say."""
 
@@ -71,7 +78,7 @@ def supervised_task(data: RunData, student: Student, images: ImageSet) -> Distil
 
 
 def train_on_labels(data: RunData) -> Trained:
-    """Train the recipe's student on labels alone, with the recipe's loop and augmentation."""
+    """Train the recipe's student without a teacher, with the recipe's loop and augmentation."""
     recipe = data.recipe
     assert recipe.baseline is not None
     config = baseline_config(recipe.train, recipe.baseline)
@@ -80,7 +87,7 @@ def train_on_labels(data: RunData) -> Trained:
     student = new_student(data)
     losses = baseline_losses(recipe.baseline, data.class_scores)
     task = DistillTask(student, losses, loss_context(data, student, ()))
-    scored = evaluation if data.class_scores else classifier_evaluation
+    scored = evaluation if data.class_scores else baseline_evaluation
     return fit(data, "baseline", task, config, images, scored(data, "val", task))
 
 
@@ -89,7 +96,7 @@ def baseline_losses(baseline: BaselineConfig, class_scores: bool) -> Sequence[Lo
     if baseline.losses is not None:
         return baseline.losses
     smoothing = SMOOTHING if baseline.label_smoothing is None else baseline.label_smoothing
-    label_loss: Any = component_class("loss", "cross_entropy" if class_scores else "label_cross_entropy")
+    label_loss: Any = component_class("loss", "cross_entropy" if class_scores else CLASSIFIER)
     return [label_loss.Config(label_smoothing=smoothing)]
 
 
@@ -123,19 +130,7 @@ def fit(
     context = data.context
     folder = folder or context.folder(stage)
     folder.mkdir(parents=True, exist_ok=True)
-    loader = TrainLoader(
-        images,
-        task.student.preprocess,
-        config.augment,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        workers=config.workers,
-        balance=config.balance,
-        rank=int(os.environ.get("RANK", "0")),
-        world=int(os.environ.get("WORLD_SIZE", "1")),
-        pixel_folder=context.folder("embed") / PIXELS,
-        views=None if stage == "baseline" else data.recipe.teacher.stored_views,
-    )
+    loader = loader_of(data, task, config, images, views=stage != "baseline")
     result: TrainResult = train(
         task,
         loader,
@@ -143,7 +138,7 @@ def fit(
         folder=folder,
         device=context.device,
         evaluate=evaluate,
-        select=config.select or ("top1" if stage == "baseline" or counts_top1(data) else "cosine_mean"),
+        select=config.select or chosen_by(data, task, stage),
         report=lambda row: context.run.append_metrics({"stage": stage, **row}),
         rewind=lambda step: context.run.rewind_metrics(stage, step),
         label=stage,
@@ -151,13 +146,59 @@ def fit(
     if task.taps is not None:
         task.taps.remove()
     best = {name: round(value, 6) for name, value in result.best.items()}
-    shown = ", ".join(f"{name} {best[name]:.4f}" for name in ("top1", "cosine_mean") if name in best)
+    shown = ", ".join(f"{name} {best[name]:.4f}" for name in ("top1", "map", "cosine_mean") if name in best)
     names = ("model.safetensors", "config.json", LOSSES_FILE)
     return Trained(
         [folder / name for name in names if (folder / name).exists()],
         {"best_epoch": result.best_epoch, "best": best, "last": result.last, "weights": result.weights},
         f"best epoch {result.best_epoch} of {config.epochs}: {shown} on val",
     )
+
+
+def loader_of(
+    data: RunData, task: DistillTask, config: TrainConfig, images: ImageSet, *, views: bool
+) -> TrainLoader | ObjectLoader:
+    """Return the batches of a training, in this process; of photos, too, where a teacher says what they are.
+
+    Args:
+        data: of the run.
+        task: whose student sees them.
+        config: the loop's settings.
+        images: training images or objects.
+        views: whether stored views are shown, where there are some.
+    """
+    shared: dict[str, Any] = {
+        "batch_size": config.batch_size,
+        "seed": config.seed,
+        "workers": config.workers,
+        "balance": config.balance,
+        "rank": int(os.environ.get("RANK", "0")),
+        "world": int(os.environ.get("WORLD_SIZE", "1")),
+        "pixel_folder": data.context.folder("embed") / PIXELS,
+    }
+    preprocess = task.student.preprocess
+    if isinstance(images, ObjectSet):
+        if config.sampler is None:
+            raise UsageError(
+                "how many views of an object does a step show?",
+                where="train.sampler",
+                fix="set train.sampler: {views: 4}",
+            )
+        photos = data.split("photos") if "photos" in data.parts and task.supervision is not None else None
+        return ObjectLoader(
+            images, preprocess, config.augment, sampler=config.sampler, photos=photos, **shared
+        )
+    stored = data.recipe.teacher.stored_views if views else None
+    return TrainLoader(images, preprocess, config.augment, views=stored, **shared)
+
+
+def chosen_by(data: RunData, task: DistillTask, stage: str) -> str:
+    """Return the figure on val that chooses the best epoch where the recipe does not say."""
+    if data.source.of_objects and data.source.class_names:
+        return "map"
+    if stage == "baseline" and not data.class_scores and CLASSIFIER not in task.losses:
+        return "map"
+    return "top1" if stage == "baseline" or counts_top1(data) else "cosine_mean"
 
 
 def counts_top1(data: RunData) -> bool:
@@ -205,8 +246,10 @@ def start_from_least_squares(data: RunData, student: Student, images: ImageSet) 
     """Set the head to the ridge regression of the teacher's unit embeddings on the frozen features."""
     config: Any = data.recipe.student
     features = pooled_features(student, images, workers=data.recipe.train.workers, device=data.context.device)
-    cache = data.cache("train")
-    rows = cache.rows(cache.find(images))[:, : student.embedding_dim]
+    rows = unit_rows(data.teacher_rows("train", images)) if data.source.of_objects else None
+    if rows is None:
+        cache = data.cache("train")
+        rows = cache.rows(cache.find(images))[:, : student.embedding_dim]
     init_least_squares(student, features, rows, config.ridge or DEFAULT_RIDGE)
 
 
@@ -215,7 +258,14 @@ def supervision(data: RunData, student: Student, images: ImageSet) -> Supervisio
     if not data.has_teacher:
         return None
     if data.supply == "live":
-        return LiveSupervision(data.teacher, student.preprocess, data.nodes("teacher"))
+        nodes = data.nodes("teacher")
+        return LiveSupervision(data.teacher, student.preprocess, nodes, tokens=data.wants_tokens)
+    if isinstance(images, ObjectSet):
+        stored = StoredViews.of(data.cache("train"), images)
+        photos = None
+        if "photos" in data.parts:
+            photos = StoredViews.of(data.cache("photos"), data.split("photos"))
+        return ObjectSupervision(data.teacher, stored, photos, seen=data.recipe.teacher.views == "seen")
     if data.supply == "views":
         caches = data.view_caches()
         return CachedSupervision(caches, [cache.find(images) for cache in caches], data.class_scores)
@@ -251,11 +301,13 @@ def loss_context(data: RunData, student: Student, losses: Sequence[LossConfig] |
         teacher_head=teacher.classifier(),
         parts=teacher.parts,
         part_weights=teacher.part_weights,
+        student_tokens=student.token_shape,
+        teacher_tokens=teacher.token_shape,
     )
 
 
 def evaluation(data: RunData, split: SplitName, task: DistillTask | None = None) -> Any:
-    """Return a function that scores a student on a split: accuracies, and cosine to a teacher.
+    """Return a function that scores a student on a split: accuracies, searches, and cosine to a teacher.
 
     In training under `torchrun` the first process alone calls it, on all images, and tells the others
     (`Keeper`); the command `evaluate` is what shares the images of a split.
@@ -267,9 +319,26 @@ def evaluation(data: RunData, split: SplitName, task: DistillTask | None = None)
 
     def evaluate(student: Student) -> dict[str, float]:
         rows = embed_images(student, images, device=data.context.device)
-        return zero_shot_metrics(rows, labels, words.matrix, words.names, data.source.unseen, teacher)
+        found = zero_shot_metrics(rows, labels, words.matrix, words.names, data.source.unseen, teacher)
+        return found | searched_by(data, split, images, rows, student)
 
     return evaluate
+
+
+def searched_by(
+    data: RunData, split: SplitName, images: ImageSet, rows: np.ndarray, student: Student
+) -> dict[str, float]:
+    """Return how well a student's embeddings find what is of one class, where that is asked for."""
+    if not searches(data):
+        return {}
+    return search_figures(
+        data, split, images, rows, lambda _, others: embed_images(student, others, device=data.context.device)
+    )
+
+
+def searches(data: RunData) -> bool:
+    """Whether objects are to find others of their class: where there are objects, or this selects."""
+    return data.source.of_objects or data.recipe.train.select == "map"
 
 
 def scored_labels(data: RunData, images: ImageSet) -> np.ndarray:
@@ -286,16 +355,33 @@ def teacher_metrics(data: RunData, split: SplitName) -> dict[str, float]:
     images = data.split(split)
     labels, words = scored_labels(data, images), data.words()
     rows = data.teacher_rows(split, images)
-    return zero_shot_metrics(rows, labels, words.matrix, words.names, data.source.unseen)
+    found = zero_shot_metrics(rows, labels, words.matrix, words.names, data.source.unseen)
+    return found | (search_figures(data, split, images, rows, data.teacher_rows) if searches(data) else {})
 
 
-def classifier_evaluation(data: RunData, split: SplitName, task: DistillTask) -> Any:
-    """Return a function that scores a student through the classifier that its label loss trains."""
+def baseline_evaluation(data: RunData, split: SplitName, task: DistillTask) -> Any:
+    """Return a function that scores a student that has no teacher.
+
+    It is scored through the classifier that its label loss trains, where it has one; as one that searches
+    where this is asked for, or where there is nothing else.
+    """
     images = data.split(split)
 
     def evaluate(student: Student) -> dict[str, float]:
-        classifier: Any = task.losses["label_cross_entropy"]
-        return classifier_scores(data, images, student, classifier.classifier)
+        found: dict[str, float] = {}
+        classifier: Any = dict(task.losses.items()).get(CLASSIFIER)
+        if classifier is not None:
+            found = classifier_scores(data, images, student, classifier.classifier)
+        if classifier is None or searches(data):
+            rows = embed_images(student, images, device=data.context.device)
+            found |= search_figures(
+                data,
+                split,
+                images,
+                rows,
+                lambda _, others: embed_images(student, others, device=data.context.device),
+            )
+        return found
 
     return evaluate
 

@@ -29,6 +29,7 @@ def gathered(outputs: StepOutputs) -> StepOutputs:
         teacher=outputs.teacher.map(of_all),
         label=outputs.label if outputs.label is ABSENT else of_all(outputs.label),
         mix=mix if mix is None else Mix(of_all(mix.partner), of_all(mix.share)),
+        index=outputs.index if outputs.index is ABSENT else of_all(outputs.index),
     )
 
 

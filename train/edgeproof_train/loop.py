@@ -303,8 +303,11 @@ class Training:
     def _moved(self, batch: Batch) -> Batch:
         """Return the batch on the device; positions stay where the cache is read."""
         device = self.accelerator.device
-        layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
-        image = batch["image"].to(device, non_blocking=True).contiguous(memory_format=layout)
+        image = batch["image"].to(device, non_blocking=True)
+        if self.config.channels_last:
+            # Views of objects are images to the network, which it sees with the first two axes as one.
+            flat = image.flatten(0, -4).contiguous(memory_format=torch.channels_last)
+            image = flat.unflatten(0, image.shape[:-3])
         label = batch["label"].to(device, non_blocking=True)
         return {**batch, "image": image, "label": label}
 

@@ -97,6 +97,8 @@ class StepOutputs:
         second: the student's outputs of a second pass over the same images, with other units dropped, with
             gradient; there if a loss needs `student.second`.
         mix: how the images were mixed; None if they were not.
+        index: int64 (B,), position of each image or object in the training set; the same one may be there
+            several times, seen in other ways.
     """
 
     student: ModelOutputs
@@ -105,6 +107,7 @@ class StepOutputs:
     step: int = 0
     second: ModelOutputs = ModelOutputs()
     mix: Mix | None = None
+    index: Tensor = ABSENT
 
     @property
     def device(self) -> torch.device:

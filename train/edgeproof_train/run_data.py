@@ -18,13 +18,17 @@ from edgeproof_configs.registry import build, component_class
 from edgeproof_configs.schema import LossConfig, Recipe
 from edgeproof_configs.stage import StageContext
 from edgeproof_data.cache import EmbeddingCache
-from edgeproof_data.check import usable
-from edgeproof_data.sets import DataSource, ImageSet, SplitName
+from edgeproof_data.objects import ObjectSet
+from edgeproof_data.readable import readable, without
+from edgeproof_data.sets import SPLITS, DataSource, ImageSet, SplitName
 from edgeproof_train.loss import nodes_of
+from edgeproof_train.stored_views import StoredViews
 from edgeproof_train.teacher import Supply, Teacher, TeacherPlaces, supply
 from edgeproof_train.text import TextBank, TextSpec
 
 HEAD_WORDS = "text_head"
+PartName = SplitName | Literal["gallery", "photos"]
+"""A split; the objects that queries search, if they have a part of their own; photos only to distil."""
 
 
 @dataclass(frozen=True)
@@ -77,16 +81,24 @@ class RunData:
         train, teacher = self.recipe.train, self.teacher
         changing = train.augment.active or train.mix is not None
         config = self.recipe.teacher
-        maps = bool(self.nodes("teacher"))
+        maps = bool(self.nodes("teacher")) or self.wants_tokens
         return supply(config.view, changing, teacher.live, maps=maps, stored_views=bool(config.stored_views))
 
     def nodes(self, side: Literal["student", "teacher"]) -> tuple[str, ...]:
         """Return the nodes of the student's or the teacher's network that the recipe's losses name."""
-        needs: dict[str, Any] = {}
+        return nodes_of(self._needs(), side)
+
+    @property
+    def wants_tokens(self) -> bool:
+        """Whether a loss looks at the teacher's tokens."""
+        return any("teacher.tokens" in needs for needs in self._needs().values())
+
+    def _needs(self) -> dict[str, tuple[str, ...]]:
+        found: dict[str, tuple[str, ...]] = {}
         for index, config in enumerate(self.recipe.losses):
             component: Any = component_class("loss", config.kind)
-            needs[str(index)] = component.needs_of(config)
-        return nodes_of(needs, side)
+            found[str(index)] = component.needs_of(config)
+        return found
 
     def under(self, losses: Sequence[LossConfig]) -> RunData:
         """Return the same data for a training with other losses; what has been read is not read again."""
@@ -112,26 +124,45 @@ class RunData:
         """Whether a loss brings words of its own, beside the head's."""
         return any(getattr(loss, "text_spec", lambda: None)() is not None for loss in self.recipe.losses)
 
-    def checked_split(self, name: SplitName) -> tuple[ImageSet, list[tuple[str, str]]]:
-        """Decode every image of a split; return the readable ones, and (path, reason) of the others.
+    @property
+    def parts(self) -> tuple[PartName, ...]:
+        """The parts of the data: the splits, and those others that they have."""
+        found: list[PartName] = [*SPLITS]
+        if self.source.gallery() is not None:
+            found.append("gallery")
+        if self.source.photos() is not None:
+            found.append("photos")
+        return tuple(found)
+
+    def checked_split(self, name: PartName) -> tuple[ImageSet, list[tuple[str, str]]]:
+        """Decode every image of a part; return the readable ones, and (path, reason) of the others.
+
+        Of objects every view is read; one that has fewer left than are shown is left out, too.
 
         Raises:
             DataError: none can be read.
         """
-        images, corrupt = usable(self.source.split(name))
+        images, corrupt = readable(self._as_given(name))
         if not len(images):
             raise DataError(f"the {name} part has no image that can be read", where=self.source.root)
-        return images, [(path, reason) for path, reason in corrupt]
+        return images, corrupt
 
-    def split(self, name: SplitName) -> ImageSet:
-        """Return a split without the images that the embed stage found unreadable."""
-        images = self.source.split(name)
+    def split(self, name: PartName) -> ImageSet:
+        """Return a part without the images, or views of objects, that the embed stage found unreadable.
+
+        Raises:
+            ValueError: the data have no such part.
+        """
         bad = {row["path"] for row in self.corrupt() if row["split"] == name}
-        if not bad:
-            return images
-        return images.subset(
-            np.array([i for i, path in enumerate(images.paths) if path not in bad], np.int64)
-        )
+        return without(self._as_given(name), bad)[0]
+
+    def _as_given(self, name: PartName) -> ImageSet:
+        if name in ("train", "val", "test"):
+            return self.source.split(name)
+        found = self.source.gallery() if name == "gallery" else self.source.photos()
+        if found is None:
+            raise ValueError(f"these data have no {name}")
+        return found
 
     def corrupt(self) -> list[dict[str, str]]:
         """Return the unreadable images as rows of `split`, `path`, `reason`."""
@@ -144,8 +175,8 @@ class RunData:
         csv.writer(text).writerows([("split", "path", "reason"), *rows])
         write_text(self.context.run.stage("embed") / "corrupt.csv", text.getvalue())
 
-    def cache(self, name: SplitName) -> EmbeddingCache:
-        """Return the teacher's embeddings of a split."""
+    def cache(self, name: PartName) -> EmbeddingCache:
+        """Return the teacher's embeddings of a part; of objects those of each view."""
         return EmbeddingCache.open(self.context.run.stage("embed") / name)
 
     def view_caches(self) -> list[EmbeddingCache]:
@@ -153,10 +184,11 @@ class RunData:
         count = self.recipe.teacher.stored_views or 0
         return [EmbeddingCache.open(self.context.run.stage("embed") / view_name(n)) for n in range(count)]
 
-    def teacher_rows(self, name: SplitName, images: ImageSet) -> np.ndarray:
+    def teacher_rows(self, name: PartName, images: ImageSet) -> np.ndarray:
         """Return the teacher's embeddings (N, D), float32, not normalised, in the order of the images.
 
-        Of several teachers it is the part of the one in whose space the student lives.
+        Of several teachers it is the part of the one in whose space the student lives. An object's is pooled
+        over all its views.
 
         Raises:
             ValueError: there is no teacher.
@@ -164,7 +196,11 @@ class RunData:
         if not self.has_teacher:
             raise ValueError("there is no teacher")
         cache = self.cache(name)
-        return cache.rows(cache.find(images), raw=True)[:, : cache.key.teacher.get("lead_dim")]
+        lead = slice(cache.key.teacher.get("lead_dim"))
+        if isinstance(images, ObjectSet):
+            stored = StoredViews.of(cache, images)
+            return stored.pooled(self.teacher, np.arange(len(images)))[:, lead]
+        return cache.rows(cache.find(images), raw=True)[:, lead]
 
     def words(self, spec: TextSpec | None = None) -> TextBank:
         """Return the text embeddings of a loss's own words, or of the head's.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
-from edgeproof_configs.errors import DataError
+from edgeproof_configs.errors import DataError, UsageError
 from edgeproof_configs.registry import component_class
 from edgeproof_configs.schema import Recipe
 from edgeproof_configs.stage import StageContext, StageOutcome
-from edgeproof_data.sets import SPLITS, DataSource, ImageSet
+from edgeproof_data.objects import single_images
+from edgeproof_data.sets import DataSource, ImageSet
 from edgeproof_data.views import View
 from edgeproof_train.distil import (
     PIXELS,
@@ -22,6 +24,7 @@ from edgeproof_train.distil import (
 from edgeproof_train.embed import embed_split, verify_cache
 from edgeproof_train.outline import random_student
 from edgeproof_train.run_data import RunData, bank_name, view_name
+from edgeproof_train.student import Student
 from edgeproof_train.supervision import NotAsked
 from edgeproof_train.task import DistillTask
 from edgeproof_train.teacher import Teacher
@@ -52,6 +55,9 @@ def embed_stage(context: StageContext) -> StageOutcome:
     """Check every image, fill the teacher's embedding cache and make the text embeddings."""
     data, recipe = RunData(context), context.recipe
     folder = context.folder("embed")
+    remarks = data.source.remarks()
+    for remark in remarks:
+        print(f"data: {remark}", file=sys.stderr, flush=True)
     if recipe.deploy.text_encoder:
         # A tokenizer that no bundle can carry is told now, not after the training.
         data.teacher.lead.text_tower()
@@ -66,17 +72,18 @@ def embed_stage(context: StageContext) -> StageOutcome:
     corrupt: list[tuple[str, str, str]] = []
     counts: dict[str, int] = {}
     checked: dict[str, Any] = {}
-    for split in SPLITS:
+    for split in data.parts:
         images, unreadable = data.checked_split(split)
         corrupt += [(split, path, reason) for path, reason in unreadable]
         counts[split] = len(images)
         if split == "train" and "views" in where:
             checked |= embed_views(data, images, folder)
-        if not where or (split == "train" and "cache" not in where):
+        if not where or (split in ("train", "photos") and "cache" not in where):
             continue
+        teacher = data.teacher.per_view() if data.source.of_objects else data.teacher
         cache = embed_split(
-            data.teacher,
-            images,
+            teacher,
+            single_images(images),
             folder / split,
             batch_size=EMBED_BATCH,
             workers=recipe.train.workers,
@@ -84,14 +91,14 @@ def embed_stage(context: StageContext) -> StageOutcome:
             top_k=recipe.teacher.top_k if split == "train" else None,
         )
         if split == "val":
-            checked |= verify_cache(cache, data.teacher, images)
+            checked |= verify_cache(cache, teacher, single_images(images))
         elif cache.top_k is not None:
             checked["top_k"] = verify_top_k(cache, data.teacher, images)
     data.write_corrupt(corrupt)
     metrics: dict[str, Any] = {"images": counts, "corrupt": len(corrupt), "cache": checked}
     metrics |= {"dim": data.teacher.embedding_dim, "logit_scale": data.teacher.logit_scale}
     metrics |= {"teacher": data.teacher.identity(), "supply": data.supply if where else "none"}
-    metrics |= {"val": teacher_metrics(data, "val")}
+    metrics |= {"val": teacher_metrics(data, "val")} | ({"remarks": remarks} if remarks else {})
     skipped = f", {len(corrupt)} unreadable ones left out (embed/corrupt.csv)" if corrupt else ""
     made = f", {data.teacher.embedding_dim}-d teacher embeddings" if data.has_teacher else ""
     summary = f"{sum(counts.values())} images{made}{skipped}"
@@ -151,6 +158,22 @@ def check_losses(data: RunData) -> None:
     student = random_student(data.recipe, data.teacher.lead.embedding_dim)
     asked = NotAsked(data.teacher.embedding_dim) if data.has_teacher else None
     DistillTask(student, data.recipe.losses, loss_context(data, student), asked)
+    check_views_are_taken(data, student)
+
+
+def check_views_are_taken(data: RunData, student: Student) -> None:
+    """Refuse a student of single images where the data are objects.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if data.source.of_objects and student.input_name != "views":
+        raise UsageError(
+            f"a student of kind '{data.recipe.student.kind}' sees one image at a time, and the data are"
+            " objects with several views",
+            where="student.kind",
+            fix="set student.kind: multi_view",
+        )
 
 
 def refuse_unknown_classes(data: RunData) -> None:

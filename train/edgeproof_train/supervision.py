@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from edgeproof_data.cache import EmbeddingCache
 from edgeproof_deploy.runtime.preprocess import Preprocess
 from edgeproof_train.outputs import ABSENT, ModelOutputs, TopProbabilities
+from edgeproof_train.stored_views import StoredViews, pooled_by, pooled_tokens
 from edgeproof_train.taps import Taps
 from edgeproof_train.teacher import Teacher
 
@@ -77,16 +78,53 @@ class CachedSupervision:
         return ModelOutputs(embedding, embedding if self.class_scores else ABSENT)
 
 
+class ObjectSupervision:
+    """Stored embeddings of single views, pooled to those of the objects that `batch["index"]` names.
+
+    Positions after the last object are photos, each an object with one view.
+
+    Args:
+        teacher: says how views are pooled.
+        objects: where the training objects' views lie.
+        photos: where the photos lie, if there are some.
+        seen: pool the views that the student sees, `batch["views"]`, and not all that an object has.
+    """
+
+    def __init__(
+        self, teacher: Teacher, objects: StoredViews, photos: StoredViews | None = None, *, seen: bool = False
+    ):
+        self.teacher, self.objects, self.photos, self.seen = teacher, objects, photos, seen
+        self.embedding_dim = teacher.embedding_dim
+
+    def __call__(self, batch: Batch) -> ModelOutputs:
+        """Return pooled embeddings (B, D), float32; class scores are logits too."""
+        index = batch["index"].cpu().numpy()
+        stored, shown = self.objects, batch.get("views")
+        views = shown.cpu().numpy() if self.seen and shown is not None else None
+        first = len(self.objects.starts) - 1
+        if index[0] >= first:
+            assert self.photos is not None
+            stored, index = self.photos, index - first
+        pooled = stored.pooled(self.teacher, index, views)
+        embedding = torch.from_numpy(pooled).to(batch["image"].device)
+        return ModelOutputs(embedding, embedding if self.teacher.class_scores else ABSENT)
+
+
 class LiveSupervision:
     """The teacher looks at the student's views, in its own normalisation and resolution and full precision.
+
+    Of views of objects it gives what it pools from those that the student sees.
 
     Args:
         teacher: a live teacher.
         seen: the preprocessing that the batches are normalised with, the student's.
         nodes: of its network, whose feature maps are wanted.
+        tokens: whether its tokens are wanted.
     """
 
-    def __init__(self, teacher: Teacher, seen: Preprocess, nodes: Sequence[str] = ()):
+    def __init__(
+        self, teacher: Teacher, seen: Preprocess, nodes: Sequence[str] = (), *, tokens: bool = False
+    ):
         if teacher.preprocess is None:
             raise ValueError(f"a teacher of kind '{teacher.config.kind}' is not live")
         self.embedding_dim = teacher.embedding_dim
@@ -94,15 +132,30 @@ class LiveSupervision:
         self.seen = seen
         self.wanted = teacher.preprocess
         self.taps = Taps(teacher.module(), nodes) if nodes else None
+        self.tokens = tokens
 
     def __call__(self, batch: Batch) -> ModelOutputs:
-        """Return raw embeddings (B, D), float32; class scores are logits too; maps of the nodes."""
+        """Return raw embeddings (B, D), float32; class scores are logits too; maps of the nodes; tokens."""
         image = batch["image"]
         with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
-            view = renormalise(image.float(), self.seen, self.wanted)
-            embedding = self.teacher.encode_image(view).to(image.device)
+            embedding, tokens = self._of_objects(image) if image.ndim == 5 else self._of_images(image)
         logits = embedding if self.teacher.class_scores else ABSENT
-        return ModelOutputs(embedding, logits, self.taps.taken() if self.taps else {})
+        return ModelOutputs(embedding, logits, self.taps.taken() if self.taps else {}, tokens)
+
+    def _of_images(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        view = renormalise(image.float(), self.seen, self.wanted)
+        embedding = self.teacher.encode_image(view).to(image.device)
+        return embedding, self.teacher.encode_tokens(view).to(image.device) if self.tokens else ABSENT
+
+    def _of_objects(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return pooled embeddings (B, D), and tokens (B, N, D), of views (B, V, 3, H, W)."""
+        shape, each = image.shape[:2], self.teacher.per_view()
+        view = renormalise(image.flatten(0, 1).float(), self.seen, self.wanted)
+        embedding = pooled_by(self.teacher, each.encode_image(view).unflatten(0, shape)).to(image.device)
+        if not self.tokens:
+            return embedding, ABSENT
+        tokens = self.teacher.encode_tokens(view).unflatten(0, shape)
+        return embedding, pooled_tokens(self.teacher, tokens).to(image.device)
 
 
 def renormalise(image: Tensor, seen: Preprocess, wanted: Preprocess) -> Tensor:

@@ -80,14 +80,15 @@ class DistillTask(nn.Module):
         Where a loss compares two passes over the same images, the others are the means over both.
 
         Args:
-            batch: images (B, 3, H, W) normalised for the student, labels (B,), positions in the training
-                set (B,).
+            batch: images (B, 3, H, W) normalised for the student, or views (B, V, 3, H, W) of objects; labels
+                (B,), positions in the training set (B,).
             step: optimizer steps done before this one.
             mix: how the images were mixed with each other.
         """
         teacher = self.supervision(batch) if self.supervision else ModelOutputs()
         first = self._outputs(batch["image"])
-        outputs = StepOutputs(first, teacher, batch["label"], step, mix=mix)
+        label = batch["label"]
+        outputs = StepOutputs(first, teacher, label, step, mix=mix, index=batch["index"].to(label.device))
         if not self.twice:
             return self._losses(outputs, list(self.losses))
         second = self._outputs(batch["image"])

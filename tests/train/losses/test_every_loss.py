@@ -48,6 +48,7 @@ def test_discover__finds_the_losses_of_the_recipes() -> None:
         "smooth_l1_embedding",
         "text_cross_entropy",
         "text_kl",
+        "triplet",
     }
     assert expected <= set(KINDS)
 
@@ -125,7 +126,7 @@ def test_forward__zero_when_the_student_is_the_teacher(
     assert same.item() == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "relational"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("relational", "triplet")])
 def test_forward__doubling_the_batch_changes_nothing(
     kind: str, make_loss: Callable[..., Loss], value: Any, student: Tensor, teacher: Tensor
 ) -> None:

@@ -21,6 +21,7 @@ from edgeproof_configs.registry import register
 from edgeproof_configs.schema import AugmentConfig, Fraction, PositiveFloat, PositiveInt
 from edgeproof_data.check import usable
 from edgeproof_data.loader import TrainLoader
+from edgeproof_data.objects import ObjectSet, single_images
 from edgeproof_data.sets import DataSource
 from edgeproof_deploy.runtime.preprocess import Preprocess
 from edgeproof_train.captions import CaptionBank
@@ -134,7 +135,7 @@ class ContrastiveTeacher(TrainedTeacher):
         Raises:
             DataError: the images have no captions.
         """
-        images, _ = usable(source.split("train"))
+        images, _ = usable(single_images(source.split("train")))
         captions = read_captions(source, images.paths)
         torch.manual_seed(config.seed)
         vocabulary = Vocabulary.of(captions.texts, config.context_length)
@@ -183,7 +184,11 @@ def read_captions(source: DataSource, paths: Sequence[str]) -> CaptionBank:
             where=source.root,
             fix="give data.captions: a csv with the columns path and caption, or another teacher",
         )
-    by_path = dict(zip(source.split("train").paths, found, strict=True))
+    images = source.split("train")
+    if isinstance(images, ObjectSet):
+        # What is true of an object is true of each of its views.
+        found = [own for own, views in zip(found, images.views, strict=True) for _ in views]
+    by_path = dict(zip(single_images(images).paths, found, strict=True))
     return CaptionBank.of([by_path[path] for path in paths])
 
 
