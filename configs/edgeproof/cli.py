@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgeproof import bundle_commands, head_commands, measure_commands, verify_command
+from edgeproof import bundle_commands, data_commands, head_commands, measure_commands, verify_command
 from edgeproof.chain_runs import run_chain, stage_command
 from edgeproof.options import (
     DeviceOption,
@@ -27,7 +27,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"max_content_width": 100},
 )
-data_app = typer.Typer(rich_markup_mode=None)
 
 STAGES = {
     "embed": "Compute, or check, the teacher's embeddings of every image.",
@@ -268,68 +267,4 @@ def doctor(as_json: JsonOption = False) -> int:
     return 1 if failed(findings) else 0
 
 
-@data_app.callback()
-def data_root() -> None:
-    """Look at a data set before training on it."""
-
-
-@data_app.command("check")
-def data_check(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of images.")],
-    smallest: Annotated[
-        int, typer.Option(min=1, metavar="PX", help="Shorter side that an image must have.")
-    ] = 16,
-    near: Annotated[bool, typer.Option("--near", help="Look for images that look the same, too.")] = False,
-    as_json: JsonOption = False,
-) -> int:
-    """Find corrupt, empty, tiny and duplicate images.
-
-    The exit code is 1 if there are any.
-    """
-    from edgeproof.data_check import check
-
-    return check(folder, smallest_side=smallest, near=near, as_json=as_json)
-
-
-@data_app.command("split")
-def data_split(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Class folders, or train and test with class folders.")
-    ],
-    out: Annotated[Path, typer.Argument(metavar="OUT.csv", help="A new table: path,part,label.")],
-    shots: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Training images of each class.", show_default=False)
-    ],
-    val_shots: Annotated[
-        int | None,
-        typer.Option(
-            min=1, metavar="N", help="Validation images of each class.  [N, at most 4]", show_default=False
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Another seed draws other images.")] = 0,
-    as_json: JsonOption = False,
-) -> int:
-    """Draw a few images of each class, and say which classes are rare."""
-    from edgeproof.data_split import split
-
-    return split(folder, out, shots=shots, val_shots=val_shots, seed=seed, as_json=as_json)
-
-
-@data_app.command("proposed")
-def data_proposed(
-    mats: Annotated[
-        Path, typer.Argument(metavar="MATS", help="A folder with res101.mat and att_splits.mat.")
-    ],
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the photos.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT.csv", help="A new table: path,part,label.")],
-) -> int:
-    """Write a proposed split of zero-shot learning as a table.
-
-    The classes that only test has go into OUT.unseen.txt, for data.unseen.
-    """
-    from edgeproof.data_split import proposed
-
-    return proposed(mats, folder, out)
-
-
-app.add_typer(data_app, name="data")
+app.add_typer(data_commands.data_app, name="data")

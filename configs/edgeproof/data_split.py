@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,29 @@ def split(folder: Path, out: Path, *, shots: int, val_shots: int | None, seed: i
     told |= {"table": str(out), "shots": shots, "val_shots": val_shots, "seed": seed}
     print(json.dumps(told, indent=2, ensure_ascii=False) if as_json else "\n".join(lines(told, folder, out)))
     return 0
+
+
+def told_shots(shots: int | None, others: Mapping[str, object]) -> int:
+    """Return the number of shots.
+
+    Args:
+        shots: as given.
+        others: options that only objects have, by name, with what was given.
+
+    Raises:
+        UsageError: there is none, or an option has no effect beside it.
+    """
+    idle = [name for name, value in others.items() if value not in (None, False)]
+    if shots is None:
+        raise UsageError(
+            "how is it to be split?",
+            fix="--shots N: a few images of each class; --seen N --unseen M: classes of objects with views",
+        )
+    if idle:
+        raise UsageError(
+            f"{idle[0]} has no effect beside --shots", fix="remove it, or say --seen and --unseen"
+        )
+    return shots
 
 
 def proposed(mats: Path, folder: Path, out: Path) -> int:
