@@ -8,10 +8,11 @@ from pathlib import Path
 from edgeproof_configs.errors import UsageError
 from edgeproof_data.check import scan
 from edgeproof_data.folders import list_images
+from edgeproof_data.object_check import ObjectReport, objects_below, views_by_part, without_own_likeness
 from edgeproof_data.sets import SPLITS, ImageSet, unlabelled
 
 
-def check(folder: Path, *, smallest_side: int, near: bool, as_json: bool) -> int:
+def check(folder: Path, *, smallest_side: int, near: bool, as_json: bool, views: int | None = None) -> int:
     """Print what is wrong with the images below a folder; return 0 if nothing is, else 1.
 
     Args:
@@ -19,18 +20,25 @@ def check(folder: Path, *, smallest_side: int, near: bool, as_json: bool) -> int
         smallest_side: pixels that the shorter side of an image must have.
         near: whether to look for images that look the same, too.
         as_json: print JSON.
+        views: how many views each object is to have; where it is not given, folders of several images that
+            lie as objects do are looked at as objects, too.
 
     Raises:
         UsageError: this is no folder.
-        DataError: there is no image in it.
+        DataError: there is no image in it, or objects are asked for and an image is none's view.
     """
     if not folder.is_dir():
         raise UsageError("there is no such folder", where=folder)
-    report = scan(parts_of(folder), smallest_side=smallest_side, near=near)
-    print(
-        json.dumps(report.to_dict(), indent=2, ensure_ascii=False) if as_json else "\n".join(report.lines())
-    )
-    return 0 if report.clean else 1
+    found = objects_below(folder, views)
+    parts = parts_of(folder) if found is None else views_by_part(folder, found)
+    report = scan(parts, smallest_side=smallest_side, near=near)
+    told, lines, short = report.to_dict(), report.lines(), False
+    if found is not None:
+        report, objects = without_own_likeness(report, found), ObjectReport.of(found, views)
+        told, lines = report.to_dict() | {"objects": objects.to_dict()}, report.lines() + objects.lines()
+        short = bool(objects.too_few)
+    print(json.dumps(told, indent=2, ensure_ascii=False) if as_json else "\n".join(lines))
+    return 0 if report.clean and not short else 1
 
 
 def parts_of(folder: Path) -> dict[str, ImageSet]:

@@ -24,15 +24,19 @@ def data_check(
         int, typer.Option(min=1, metavar="PX", help="Shorter side that an image must have.")
     ] = 16,
     near: Annotated[bool, typer.Option("--near", help="Look for images that look the same, too.")] = False,
+    views: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Of objects: views each is to have.", show_default=False),
+    ] = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Find corrupt, empty, tiny and duplicate images.
+    """Find corrupt, empty, tiny and duplicate images, and objects with too few views.
 
     The exit code is 1 if there are any.
     """
     from edgeproof.data_check import check
 
-    return check(folder, smallest_side=smallest, near=near, as_json=as_json)
+    return check(folder, smallest_side=smallest, near=near, as_json=as_json, views=views)
 
 
 @data_app.command("split")

@@ -122,8 +122,6 @@ def lines(told: dict[str, Any], settings: dict[str, Any]) -> list[str]:
         found.append(f"{classes}, objects: {parts}")
     for key, words in (("no_positive", "with queries and nothing to find"), ("no_query", "without a query")):
         if told[key]:
-            found.append(
-                f"  {counted(len(told[key]), 'class', 'classes')} {words}: {some_of(told[key])}"
-            )
+            found.append(f"  {counted(len(told[key]), 'class', 'classes')} {words}: {some_of(told[key])}")
     found.append(" ".join(f"--set data.{key}={value}" for key, value in settings.items()))
     return found

@@ -61,3 +61,21 @@ def test_check__a_folder_without_images(tmp_path: Path, edgeproof: Run) -> None:
 def test_parts_of__a_folder_without_parts(photos: Path) -> None:
     assert list(parts_of(photos / "train")) == [""]
     assert set(parts_of(photos)) == {"train", "test"}
+
+
+def test_check__objects_with_views(photos: Path, tmp_path: Path, edgeproof: Run) -> None:
+    pictures = sorted((photos / "train").rglob("*.png"))
+    for number, file in enumerate(pictures[:12]):
+        folder = tmp_path / "toys" / ("cup", "owl")[number // 8] / f"toy{number // 4}"
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, folder / f"{number % 4}.png")
+    code, out, _ = edgeproof("data", "check", tmp_path / "toys")
+    assert code == 0
+    assert "3 objects of 2 classes, 4 views each (folders)" in out
+    assert "1 class with one object, which has no positive: owl" in out
+    (tmp_path / "toys/cup/toy1/3.png").write_bytes(b"")
+    code, out, _ = edgeproof("data", "check", tmp_path / "toys")
+    assert (code, "1 empty: cup/toy1/3.png" in out) == (1, True)
+    (tmp_path / "toys/cup/toy1/3.png").unlink()
+    code, out, _ = edgeproof("data", "check", tmp_path / "toys", "--views", 4, "--json")
+    assert (code, json.loads(out)["objects"]["too_few"]) == (1, {"cup/toy1": 3})
