@@ -24,6 +24,11 @@ BEFORE_HEAD = ("embed", "baseline", "train", "sparsify", "quantize", "export")
 """Stages that read of a head its words alone."""
 
 
+def is_trained_in_place(teacher: Plain) -> bool:
+    """Whether a run makes its teacher, or the principal axes of one, from its own images."""
+    return teacher["kind"] in TRAINED_IN_PLACE or bool(teacher.get("pca"))
+
+
 @dataclass(frozen=True)
 class Stage:
     """One link of the chain.
@@ -55,7 +60,7 @@ CHAIN = (
         "teacher",
         "edgeproof_train.stages:teacher_stage",
         ("data", "teacher"),
-        applies=lambda plain: plain["teacher"]["kind"] in TRAINED_IN_PLACE,
+        applies=lambda plain: is_trained_in_place(plain["teacher"]),
     ),
     Stage(
         "embed",

@@ -48,7 +48,8 @@ def teacher_stage(context: StageContext) -> StageOutcome:
     )
     outputs = [folder / "model.safetensors", folder / "config.json"]
     count = len(data.source.split("train"))
-    return StageOutcome(outputs, metrics, f"trained in place on {count} captioned images")
+    captioned = "captioned " if component.has_text else ""
+    return StageOutcome(outputs, metrics, f"trained in place on {count} {captioned}images")
 
 
 def embed_stage(context: StageContext) -> StageOutcome:

@@ -288,14 +288,7 @@ class TrainedTeacher(Teacher):
 
     def __init__(self, config: Any, places: TeacherPlaces):
         super().__init__(config, places)
-        folder = places.stage_folder
-        if folder is None or not (folder / "model.safetensors").exists():
-            raise EdgeproofError(
-                f"the teacher of kind '{config.kind}' has not been trained yet",
-                where=folder,
-                fix="run `edgeproof ship RECIPE`, or the stage `teacher`, first",
-            )
-        self.folder: Path = folder
+        self.folder: Path = trained_folder(config.kind, places)
 
     @classmethod
     @abstractmethod
@@ -311,6 +304,22 @@ class TrainedTeacher(Teacher):
             device: `cpu` or `cuda`.
             report: receives one row of figures an epoch.
         """
+
+
+def trained_folder(kind: str, places: TeacherPlaces) -> Path:
+    """Return the folder of the `teacher` stage, which has what was trained there.
+
+    Raises:
+        EdgeproofError: it has not.
+    """
+    folder = places.stage_folder
+    if folder is None or not (folder / "model.safetensors").exists():
+        raise EdgeproofError(
+            f"the teacher of kind '{kind}' has not been trained yet",
+            where=folder,
+            fix="run `edgeproof ship RECIPE`, or the stage `teacher`, first",
+        )
+    return folder
 
 
 def device_of(name: str) -> torch.device:

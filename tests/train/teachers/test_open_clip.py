@@ -144,3 +144,28 @@ def test_open_clip__asks_for_preprocessing_where_published_weights_differ(tmp_pa
     save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
     with pytest.raises(UsageError, match="differ in how images are preprocessed"):
         teacher_of(model="ViT-L-14", pretrained=str(tmp_path / "model.safetensors"))
+
+
+def test_tokens__the_embedding_then_each_patch_through_the_same_projection(folder: Path) -> None:
+    teacher = teacher_of(model=NAME, pretrained=str(folder / "weights.safetensors"))
+    visual: Any = teacher.model.visual
+    image = torch.randn(3, 3, 32, 32)
+    tokens = teacher.encode_tokens(image)
+    assert tokens.shape == (3, 5, 24) == (3, *(teacher.token_shape or ()))
+    torch.testing.assert_close(tokens[:, 0], teacher.encode_image(image))
+    with torch.no_grad():
+        behind = visual.forward_intermediates(image, indices=1, normalize_intermediates=True)
+        maps = behind["image_intermediates"][-1]
+        expected = maps.flatten(2).transpose(1, 2) @ visual.proj
+    torch.testing.assert_close(tokens[:, 1:], expected)
+    # It does not change what images are encoded to afterwards.
+    assert teacher.encode_image(image).shape == (3, 24)
+
+
+def test_tokens__a_convolutional_tower_gives_none(tmp_path: Path) -> None:
+    vision = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8}
+    (tmp_path / "edgeproof-conv.json").write_text(json.dumps(TINY | {"vision_cfg": vision}), encoding="utf-8")
+    open_clip.add_model_config(tmp_path / "edgeproof-conv.json")
+    save_file(open_clip.create_model("edgeproof-conv").state_dict(), tmp_path / "weights.safetensors")
+    teacher = teacher_of(model="edgeproof-conv", pretrained=str(tmp_path / "weights.safetensors"))
+    assert teacher.token_shape is None

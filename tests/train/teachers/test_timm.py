@@ -10,11 +10,13 @@ import timm
 import torch
 from PIL import Image
 from pydantic import ValidationError
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from timm.data.config import resolve_model_data_config
 from timm.data.transforms_factory import create_transform
 
 from edgeproof_configs.errors import EdgeproofError, UsageError
+from edgeproof_configs.registry import build
+from edgeproof_data.kinds.image_folder import ImageFolder
 from edgeproof_train.teacher import TeacherPlaces
 from edgeproof_train.teachers.timm import TimmTeacher
 
@@ -145,3 +147,104 @@ def test_timm__real_weights_know_their_classes(real_data: Path) -> None:
         hits += [word in line for line in lines]
     assert len(hits) > 10
     assert np.mean(hits) > 0.5
+
+
+@pytest.mark.parametrize("feature", ["cls", "pre_norm", "tokens_mean"])
+def test_feature__the_recipe_names_the_part_and_the_cache_knows(feature: str, tmp_path: Path) -> None:
+    saved(tmp_path, "test_vit")
+    plain = teacher_of(model="test_vit", weights=str(tmp_path))
+    teacher = teacher_of(model="test_vit", weights=str(tmp_path), feature=feature)
+    image = torch.randn(2, 3, 160, 160)
+    torch.testing.assert_close(teacher.encode_image(image), teacher.feature(image))
+    assert teacher.embedding_dim == plain.embedding_dim
+    assert teacher.identity() != plain.identity()
+    assert "feature" not in plain.identity()
+    assert teacher.classifier() is None
+    torch.testing.assert_close(teacher.encode_logits(image), plain.encode_logits(image))
+
+
+def test_projection__the_same_for_everybody(tmp_path: Path) -> None:
+    saved(tmp_path, "test_vit")
+    settings = {"model": "test_vit", "weights": str(tmp_path), "feature": "flattened", "projection": 24}
+    one, other = teacher_of(**settings), teacher_of(**settings)
+    image = torch.randn(2, 3, 160, 160)
+    assert one.encode_image(image).shape == (2, one.embedding_dim) == (2, 24)
+    assert torch.equal(one.encode_image(image), other.encode_image(image))
+    assert one.identity() == other.identity()
+    assert one.identity() != teacher_of(**settings | {"projection": 25}).identity()
+    assert one.token_shape is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"feature": "flattened"}, "set pca or projection"),
+        ({"pca": 4, "projection": 4}, "set one of them"),
+        ({"feature": "head"}, "'pooled', 'cls', 'pre_norm', 'tokens_mean' or 'flattened'"),
+    ],
+)
+def test_config__refuses_a_feature_without_a_width(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        teacher_of(model="test_vit", **settings)
+
+
+def test_tokens__the_embedding_then_each_patch(tmp_path: Path) -> None:
+    reference = saved(tmp_path, "test_vit")
+    teacher = teacher_of(model="test_vit", weights=str(tmp_path))
+    image = torch.randn(2, 3, 160, 160)
+    tokens = teacher.encode_tokens(image)
+    with torch.no_grad():
+        torch.testing.assert_close(tokens, reference.forward_features(image))
+    assert tokens.shape == (2, 101, 64) == (2, *(teacher.token_shape or ()))
+    torch.testing.assert_close(tokens[:, 0], teacher.encode_image(image))
+
+
+def test_tokens__a_convolutional_network_gives_none(tmp_path: Path) -> None:
+    saved(tmp_path, "test_resnet")
+    teacher = teacher_of(model="test_resnet", weights=str(tmp_path))
+    assert teacher.token_shape is None
+    with pytest.raises(UsageError, match="gives no tokens"):
+        teacher.encode_tokens(torch.zeros(1, 3, 64, 64))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Twelve photos of two classes for training, two for testing."""
+    root = tmp_path / "photos"
+    generator = np.random.default_rng(1)
+    for part, count in (("train", 6), ("test", 1)):
+        for name in ("cat", "dog"):
+            (root / part / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = generator.integers(0, 255, (24, 24, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / part / name / f"{number}.png")
+    return root
+
+
+def test_pca__is_fitted_on_training_images_and_read_again(photos: Path, tmp_path: Path) -> None:
+    saved(tmp_path, "test_vit")
+    source = build("data", ImageFolder.Config(root=str(photos), train="train", test="test", val=0.25))
+    settings = {"model": "test_vit", "weights": str(tmp_path), "feature": "flattened", "pca": 3}
+    given = TimmTeacher.Config.model_validate(settings)
+    places = TeacherPlaces(photos, tmp_path / "teacher")
+    with pytest.raises(EdgeproofError, match="has not been trained yet"):
+        TimmTeacher(given, places)
+    (tmp_path / "teacher").mkdir()
+    figures = TimmTeacher.train_in_place(given, source, tmp_path / "teacher", "cpu")
+    assert figures["images"] == len(source.split("train")) < 12
+    assert 0 < figures["kept_variance"] < 1
+    teacher = TimmTeacher(given, places)
+    rows = teacher.encode_image(torch.randn(4, 3, 160, 160))
+    assert rows.shape == (4, teacher.embedding_dim) == (4, 3)
+    known = teacher.identity()["reduction_sha256"]
+    weights = load_file(tmp_path / "teacher" / "model.safetensors")
+    save_file({**weights, "mean": weights["mean"] + 1}, tmp_path / "teacher" / "model.safetensors")
+    assert TimmTeacher(given, places).identity()["reduction_sha256"] != known
+
+
+def test_pca__more_axes_than_training_images(photos: Path, tmp_path: Path) -> None:
+    saved(tmp_path, "test_vit")
+    source = build("data", ImageFolder.Config(root=str(photos), train="train", test="test", val=0.25))
+    given = TimmTeacher.Config.model_validate({"model": "test_vit", "weights": str(tmp_path), "pca": 64})
+    with pytest.raises(UsageError, match="64 principal axes need more than 64 training images"):
+        TimmTeacher.train_in_place(given, source, tmp_path, "cpu")

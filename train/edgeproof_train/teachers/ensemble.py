@@ -62,6 +62,8 @@ class EnsembleTeacher(Teacher):
                     raise ValueError(
                         f"members.{number}: a teacher of kind '{member.kind}' cannot be a member"
                     )
+                if getattr(member, "pca", None):
+                    raise ValueError(f"members.{number}.pca: a member cannot be fitted: use projection")
                 base = schema.TeacherConfig(kind=member.kind)
                 moved = [key for key in type(base).model_fields if getattr(member, key) != getattr(base, key)]
                 if moved:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from edgeproof_configs import schema
@@ -51,6 +52,8 @@ class OpenClipTeacher(Teacher):
         side = square_side(self.model.visual.image_size, source.name)
         found = {**source.preprocess, "image_size": side, "resize_size": side}
         self.preprocess = teacher_preprocess(found, config.preprocess, source.name)
+        patches = patch_count(self.model.visual)
+        self.token_shape = None if patches is None else (1 + patches, self.embedding_dim)
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -81,5 +84,28 @@ class OpenClipTeacher(Teacher):
     def _encode_image(self, image_BCHW: Tensor) -> Tensor:
         return self.model.encode_image(image_BCHW)
 
+    def _encode_tokens(self, image_BCHW: Tensor) -> Tensor:
+        """Return the embedding and, through the same norm and projection, every patch."""
+        visual = self.model.visual
+        visual.output_tokens = True
+        try:
+            pooled, patches = visual(image_BCHW)
+        finally:
+            visual.output_tokens = False
+        if visual.final_ln_after_pool:
+            patches = visual.ln_post(patches)
+        return torch.cat([pooled[:, None], patches if visual.proj is None else patches @ visual.proj], dim=1)
+
     def _encode_text(self, texts: list[str]) -> Tensor:
         return self.model.encode_text(self.tokenizer(texts).to(self.device))
+
+
+def patch_count(visual: Any) -> int | None:
+    """Return how many patches a vision transformer of open_clip's own gives; None for another network."""
+    from open_clip.transformer import VisionTransformer
+
+    pools_one = isinstance(visual, VisionTransformer) and visual.attn_pool is None
+    if not pools_one or visual.pool_type not in ("tok", "avg"):
+        return None
+    height, width = visual.grid_size
+    return height * width

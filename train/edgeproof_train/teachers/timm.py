@@ -2,17 +2,20 @@
 
 Weights are safetensors only: timm's own by name from the hub, or a local file or folder. A `config.json`
 beside a local file (timm's and the hub's layout) says how images are preprocessed and how the model was made.
-The classifier of the weights, if they have one, gives logits; the embedding is what stands before it.
+The classifier of the weights, if they have one, gives logits; the embedding is what stands before it, unless
+the recipe names another part of the network.
 """
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import timm
-from pydantic import Field, field_validator
+import torch
+from pydantic import Field, field_validator, model_validator
+from safetensors.torch import save
 from timm.data.config import resolve_model_data_config
 from timm.models import PretrainedCfg
 from torch import Tensor, nn
@@ -20,12 +23,23 @@ from torch import Tensor, nn
 import edgeproof_train.architectures  # noqa: F401 - timm learns their names
 from edgeproof_configs import schema
 from edgeproof_configs.errors import DataError, UsageError, did_you_mean
-from edgeproof_configs.files import digest_of, read_json
+from edgeproof_configs.files import digest_of, read_json, write_bytes, write_json
 from edgeproof_configs.registry import register
+from edgeproof_data.objects import evenly, single_images
 from edgeproof_data.paths import resolve_path
+from edgeproof_data.sets import DataSource
+from edgeproof_train.embed_reader import read_batches
+from edgeproof_train.frozen_feature import (
+    FeatureKind,
+    FrozenFeature,
+    Reduction,
+    collected,
+    principal_axes,
+    rows_within,
+)
 from edgeproof_train.hub import hub_file
 from edgeproof_train.preprocessing import PreprocessOverride, square_side, teacher_preprocess
-from edgeproof_train.teacher import Teacher, TeacherPlaces, frozen
+from edgeproof_train.teacher import Report, Teacher, TeacherPlaces, frozen, trained_folder
 from edgeproof_train.weights import load_into, read_weights, weights_digest
 
 KEY = "teacher.weights"
@@ -33,6 +47,8 @@ HUB = "hub"
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "config.json"
 TOLD = ("input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode")
+PCA_IMAGES, PCA_BATCH, PCA_BYTES = 4096, 32, 1 << 30
+"""Principal axes are fitted on so many training images, evenly chosen; fewer where features are wide."""
 OURS = ("model_name", "pretrained", "num_classes", "in_chans")
 
 
@@ -48,6 +64,11 @@ class TimmTeacher(Teacher):
             weights: `hub` for timm's own, a .safetensors file, or a folder with `model.safetensors`.
             kwargs: arguments for timm's model; they win over those in `config.json`.
             preprocess: in place of what `config.json` or timm say.
+            feature: which part of the network is the embedding: what stands before the classifier, or the
+                class token, the mean of all patches or all of them in one row, each behind the last norm; or
+                what is pooled from before it.
+            pca: reduce the embedding to so many principal axes, fitted on the training images.
+            projection: reduce it to so many random directions, always the same.
         """
 
         kind: Literal["timm"] = "timm"
@@ -55,6 +76,19 @@ class TimmTeacher(Teacher):
         weights: str = HUB
         kwargs: dict[str, bool | int | float | str] = Field(default_factory=dict)
         preprocess: PreprocessOverride = PreprocessOverride()
+        feature: FeatureKind = "pooled"
+        pca: schema.PositiveInt | None = None
+        projection: schema.PositiveInt | None = None
+
+        @model_validator(mode="after")
+        def _width_is_given(self) -> TimmTeacher.Config:
+            if self.pca and self.projection:
+                raise ValueError("pca and projection both say how wide the embedding is: set one of them")
+            if self.feature == "flattened" and not (self.pca or self.projection):
+                raise ValueError(
+                    "feature: flattened is as wide as all places together: set pca or projection"
+                )
+            return self
 
         @field_validator("model")
         @classmethod
@@ -71,6 +105,8 @@ class TimmTeacher(Teacher):
                 raise ValueError(f"{', '.join(taken)} cannot be set here, the teacher sets it itself")
             return kwargs
 
+    fitting: ClassVar[bool] = False
+
     def __init__(self, config: Config, places: TeacherPlaces):
         super().__init__(config, places)
         path = find_weights(config.model, config.weights, places.data_root)
@@ -78,7 +114,6 @@ class TimmTeacher(Teacher):
         self.arguments = {**arguments, **config.kwargs}
         model: Any = frozen(load_model(config.model, path, told, self.arguments), self.device)
         self.model = model
-        self.embedding_dim = int(model.head_hidden_size)
         self.num_classes = int(model.num_classes)
         data = resolve_model_data_config(model)
         side = square_side(tuple(data["input_size"])[1:], config.model)
@@ -90,13 +125,63 @@ class TimmTeacher(Teacher):
             "resize_mode": {"center": "shortest"}.get(data["crop_mode"], data["crop_mode"]),
         }
         self.preprocess = teacher_preprocess(found, config.preprocess, config.model)
+        self.feature = FrozenFeature(model, config.feature)
+        width, local = self.feature.shapes(self.preprocess.image_size, self.device)
+        self.reduction = self._reduction(width)
+        self.embedding_dim = int(width if self.reduction is None else self.reduction.directions.shape[1])
+        if local is not None and local[1] == width and self.reduction is None:
+            self.token_shape = (1 + local[0], width)
+
+    def _reduction(self, width: int) -> Reduction | None:
+        """Return what makes the feature narrow: drawn, or read from where `train_in_place` wrote it."""
+        if self.config.projection:
+            made = Reduction.random(width, self.config.projection)
+        elif self.config.pca and not self.fitting:
+            folder = trained_folder(self.config.kind, self.places)
+            made = Reduction.of(read_weights(folder / WEIGHTS_FILE, "teacher.pca"))
+        else:
+            return None
+        return frozen(made, self.device)
 
     def _identity(self) -> dict[str, Any]:
-        return {
+        own = {
             "model": self.config.model,
             "arguments_sha256": digest_of(self.arguments),
             "weights_sha256": weights_digest(self.model.state_dict()),
         }
+        if self.config.feature != "pooled":
+            own["feature"] = self.config.feature
+        if self.reduction is not None:
+            own["reduction_sha256"] = weights_digest(self.reduction.state_dict())
+        return own
+
+    @classmethod
+    def train_in_place(
+        cls, config: Config, source: DataSource, folder: Path, device: str, report: Report | None = None
+    ) -> dict[str, Any]:
+        """Fit the principal axes on the training images, and write them.
+
+        Returns:
+            `images` that were looked at, `axes`, and the share of the variance that they keep.
+
+        Raises:
+            UsageError: there are too few images.
+            DataError: an image cannot be read.
+        """
+        del report
+        assert config.pca is not None
+        teacher = TimmTeacherBeforeFit(config, TeacherPlaces(source.root, folder, device))
+        images = single_images(source.split("train"))
+        count = rows_within(teacher.embedding_dim, len(images), PCA_BYTES)
+        chosen = evenly(len(images), min(count, PCA_IMAGES))
+        assert teacher.preprocess is not None
+        batches = read_batches(images, chosen, teacher.preprocess, PCA_BATCH, workers=0)
+        features = collected((batch.image for batch in batches), teacher.encode_image)
+        reduction, kept = principal_axes(features, config.pca)
+        write_bytes(folder / WEIGHTS_FILE, save(dict(reduction.state_dict())))
+        figures = {"images": len(features), "axes": config.pca, "kept_variance": round(kept, 6)}
+        write_json(folder / CARD_FILE, {"pca": figures, "feature": config.feature})
+        return figures
 
     def module(self) -> nn.Module:
         """Return the network."""
@@ -105,13 +190,25 @@ class TimmTeacher(Teacher):
     def classifier(self) -> nn.Linear | None:
         """Return the network's own classifier, if it is one linear layer."""
         found = self.model.get_classifier()
-        return found if self.num_classes and isinstance(found, nn.Linear) else None
+        reads_it = self.config.feature == "pooled" and self.reduction is None
+        return found if self.num_classes and reads_it and isinstance(found, nn.Linear) else None
 
     def _encode_image(self, image_BCHW: Tensor) -> Tensor:
-        return self.model.forward_head(self.model.forward_features(image_BCHW), pre_logits=True)
+        features = self.feature(image_BCHW)
+        return features if self.reduction is None else self.reduction(features)
+
+    def _encode_tokens(self, image_BCHW: Tensor) -> Tensor:
+        pooled, seen = self.feature.run(image_BCHW)
+        return torch.cat([self.feature.of(pooled, seen)[:, None], self.feature.local(seen)], dim=1)
 
     def _encode_logits(self, image_BCHW: Tensor) -> Tensor:
         return self.model(image_BCHW)
+
+
+class TimmTeacherBeforeFit(TimmTeacher):
+    """The same teacher, giving the features that principal axes are fitted to."""
+
+    fitting = True
 
 
 def find_weights(model: str, weights: str, root: Path | None) -> Path:
