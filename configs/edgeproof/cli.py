@@ -149,10 +149,23 @@ def evaluate(
         Path | None,
         typer.Option(metavar="DIR", help="Where tables go.  [RUN/evaluate/SPLIT]", show_default=False),
     ] = None,
+    gallery: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Search these objects, too.", show_default=False),
+    ] = None,
+    query_views: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Ask with so few views of each object, too.", show_default=False
+        ),
+    ] = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Score a run's teacher and student, or given weights."""
+    """Score a run's teacher and student, or given weights.
+
+    Of objects with several views also how well each finds the others of its class.
+    """
     from edgeproof.evaluation.command import evaluate
 
     return evaluate(
@@ -165,6 +178,8 @@ def evaluate(
         weights=weights,
         overrides=overrides,
         out=out,
+        gallery=gallery,
+        query_views=query_views,
         as_json=as_json,
     )
 

@@ -18,6 +18,8 @@ from edgeproof_configs.run import RunDir, require_run
 if TYPE_CHECKING:
     from edgeproof.evaluation.answers import Answers
     from edgeproof.evaluation.figures import Figures, LabelSets
+    from edgeproof.evaluation.retrieval import Retrieval
+    from edgeproof.evaluation.searches import Searches
     from edgeproof.evaluation.subject import Subject
     from edgeproof_train.verification import Verification
 
@@ -36,6 +38,8 @@ def evaluate(
     weights: Path | None = None,
     overrides: list[str] | None = None,
     out: Path | None = None,
+    gallery: Path | None = None,
+    query_views: int | None = None,
     as_json: bool = False,
 ) -> int:
     """Score a student on a part of its data, print the figures, write the tables and return 0.
@@ -52,6 +56,8 @@ def evaluate(
         weights: a folder with a student that was trained elsewhere.
         overrides: `key=value` settings of the recipe.
         out: where the tables go; `RUN/evaluate/SPLIT` unless given, and nowhere for weights.
+        gallery: a folder of other objects to search in, too.
+        query_views: search with so few views of each query, too.
         as_json: print JSON.
 
     Raises:
@@ -66,16 +72,24 @@ def evaluate(
         )
     run = require_run(Path(place)) if weights is None else None
     folder = run.path / FOLDER / split if out is None and run else out
+    from edgeproof.evaluation.searches import asked_of
+
     processes = Processes.here()
     with processes.joined():
         subject = subject_of(place, run, weights, overrides or [], device, processes)
         asked = ask(subject, split, tta, {"fine": fine, "coarse": coarse})
+        searches = asked_of(
+            *(subject, split, asked.student, asked.teacher),
+            other=gallery,
+            query_views=query_views,
+            scratch=folder,
+        )
     if not processes.first:
         return 0
-    scored = score(asked)
+    scored = score(asked, searches)
     if folder is not None:
         write_tables(folder, scored)
-    print(json.dumps(scored.figures, indent=2) if as_json else table(scored.figures))
+    print(json.dumps(scored.everything(), indent=2) if as_json else said(scored))
     if folder is not None and not as_json:
         print(f"tables: {folder}")
     return 0
@@ -144,16 +158,24 @@ class Scored:
         figures: a column for each model.
         student: what the student said, of one view of each image.
         verification: rates, thresholds and counts of pairs, by model and set of labels.
+        retrieval: how well objects find others of their class, where there are objects.
     """
 
     figures: dict[str, Figures]
     student: Answers
     verification: dict[str, dict[str, Verification]]
+    retrieval: Retrieval | None = None
+
+    def everything(self) -> dict[str, Figures]:
+        """Return all figures, those of retrieval under names such as `standard.map` and `osmn40.map`."""
+        told = {} if self.retrieval is None else self.retrieval.flat()
+        return {model: figures | told.get(model, {}) for model, figures in self.figures.items()}
 
 
-def score(asked: Asked) -> Scored:
+def score(asked: Asked, searches: Searches | None = None) -> Scored:
     """Return the figures of teacher, student and, if asked for, of the student with ten crops."""
     from edgeproof.evaluation import figures as count
+    from edgeproof.evaluation.retrieval import retrieval_of
 
     student, teacher = asked.student, asked.teacher
     columns = {"teacher": teacher} if teacher else {}
@@ -171,7 +193,7 @@ def score(asked: Asked) -> Scored:
             | count.verified(pairs[name])
             | (count.routed(answers) if answers is student else {})
         )
-    return Scored(found, student, pairs)
+    return Scored(found, student, pairs, None if searches is None else retrieval_of(searches))
 
 
 def write_tables(folder: Path, scored: Scored) -> None:
@@ -179,7 +201,9 @@ def write_tables(folder: Path, scored: Scored) -> None:
     from edgeproof.evaluation.tables import write_classes, write_confusion, write_features, write_images
 
     student = scored.student
-    write_json(folder / "metrics.json", scored.figures)
+    write_json(folder / "metrics.json", scored.everything())
+    if scored.retrieval is not None:
+        scored.retrieval.write(folder)
     pairs = {
         model: {name: found.to_dict() for name, found in sets.items()}
         for model, sets in scored.verification.items()
@@ -197,6 +221,14 @@ def write_tables(folder: Path, scored: Scored) -> None:
     write_confusion(folder / "confusion.csv", names, true, predicted)
     paths = [student.images.paths[i] for i in at]
     write_images(folder, paths, names, true, predicted, student.certainty[at])
+
+
+def said(scored: Scored) -> str:
+    """Return the figures as lines of text, those of retrieval in a table of their own."""
+    parts = [table(scored.figures)]
+    if scored.retrieval is not None:
+        parts.append(scored.retrieval.table())
+    return "\n\n".join(parts)
 
 
 def table(found: Mapping[str, Mapping[str, float | None]]) -> str:

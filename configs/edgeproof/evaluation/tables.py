@@ -80,9 +80,9 @@ def write_images(
         write_csv(folder / file, ("path", "true", "predicted", "probability"), rows)
 
 
-def write_features(folder: Path, features: np.ndarray, images: ImageSet) -> None:
+def write_features(folder: Path, features: np.ndarray, images: ImageSet, name: str = "features") -> None:
     """Write `features.npy` (N, D), not normalised, and `features.csv` with path and label of each row."""
-    with atomic_open(folder / "features.npy") as handle:
+    with atomic_open(folder / f"{name}.npy") as handle:
         np.save(handle, features)
     labels = ["" if label < 0 else images.class_names[label] for label in images.labels]
-    write_csv(folder / "features.csv", ("path", "label"), zip(images.paths, labels, strict=True))
+    write_csv(folder / f"{name}.csv", ("path", "label"), zip(images.paths, labels, strict=True))
