@@ -164,13 +164,13 @@ def check_token_widths(name: str, needs: tuple[str, ...], context: LossContext) 
         UsageError: they are not.
     """
     student, teacher = (context.student_dim,), (context.teacher_dim,)
-    what = "embedding"
+    has = "embedding has"
     if "student.tokens" in needs:
-        student, teacher, what = context.student_tokens, context.teacher_tokens, "tokens"
+        student, teacher, has = context.student_tokens, context.teacher_tokens, "tokens have"
     if student is None or teacher is None or student[-1] == teacher[-1]:
         return
     raise UsageError(
-        f"{name}: the student's {what} have {student[-1]} values, the teacher's {teacher[-1]}",
+        f"{name}: the student's {has} {student[-1]} values, the teacher's {teacher[-1]}",
         where="losses",
         fix=f"give the student a head of {teacher[-1]} outputs",
     )
