@@ -25,7 +25,7 @@ from edgeproof_train.heads.fitted import FittedKind
 from edgeproof_train.heads.fitting import fit_kind, why_not
 
 PROTOCOLS = ("few", "full")
-NOT_ALONE = ("ensemble",)
+NOT_ALONE = ("cascade", "ensemble")
 """Kinds that are made of others, which a recipe names."""
 
 Cells = dict[tuple[str, str, str, int], float]
