@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgeproof_configs.errors import DataError, UsageError
 from edgeproof_configs.registry import register
@@ -31,6 +31,8 @@ from edgeproof_data.objects import ObjectSet
 from edgeproof_data.paths import counted, resolve_path, some_of
 from edgeproof_data.prompts import clean_name, read_labels
 from edgeproof_data.sets import SPLITS, DataSource, ImageSet, SplitName, unlabelled
+
+FRACTION = 0.2
 
 
 class _Content(NamedTuple):
@@ -73,12 +75,20 @@ class MultiView(DataSource):
         kept_views: str | None = None
         views: PositiveInt | None = None
         too_few: Literal["refuse", "leave_out"] = "refuse"
-        val: Annotated[float, Field(gt=0, lt=1)] = 0.2
-        test: Annotated[float, Field(gt=0, lt=1)] = 0.2
+        val: Annotated[float, Field(gt=0, lt=1)] = FRACTION
+        test: Annotated[float, Field(gt=0, lt=1)] = FRACTION
         unseen: tuple[str, ...] | str = ()
         classes: str | None = None
         photos: str | None = None
         seed: int = 0
+
+        @model_validator(mode="after")
+        def _has_an_effect(self) -> MultiView.Config:
+            if self.too_few == "leave_out" and self.views is None:
+                raise ValueError("too_few has no effect without views")
+            if self.split is not None and self.test != FRACTION:
+                raise ValueError("test has no effect beside split: the table names what is tested")
+            return self
 
     def __init__(self, config: MultiView.Config):
         super().__init__(config)

@@ -206,7 +206,16 @@ def test_multi_view__root_missing_or_unset(tmp_path: Path) -> None:
         MultiView(MultiView.Config()).prepare()
 
 
-@pytest.mark.parametrize("settings", [{"views": 0}, {"val": 1.0}, {"layout": "shapenet"}, {"roots": "x"}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"views": 0},
+        {"val": 1.0},
+        {"layout": "shapenet"},
+        {"too_few": "leave_out"},
+        {"split": "a", "test": 0.5},
+    ],
+)
 def test_config__refuses_what_cannot_work(settings: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         MultiView.Config(**settings)
