@@ -25,8 +25,8 @@ from edgeproof_train.heads.fitted import FittedKind
 from edgeproof_train.heads.fitting import fit_kind, why_not
 
 PROTOCOLS = ("few", "full")
-NOT_ALONE = ("cascade", "ensemble")
-"""Kinds that are made of others, which a recipe names."""
+NOT_ALONE = ("cascade", "ensemble", "gallery")
+"""Kinds that are made of others, which a recipe names, and the one for objects."""
 
 Cells = dict[tuple[str, str, str, int], float]
 """Top-1 in % by set, protocol, kind and shots."""
