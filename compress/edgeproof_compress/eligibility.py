@@ -63,7 +63,9 @@ def eligibility(student: Student, config: SparsityConfig) -> list[Layer]:
     layers: list[Layer] = []
     for name, module in modules.items():
         reason = why_not(module)
-        if config.include and name not in included:
+        if any(name.startswith(f"{part}.") or name == part for part in student.training_only):
+            reason = "not exported"
+        elif config.include and name not in included:
             reason = "not included"
         elif name in excluded:
             reason = "excluded by name"

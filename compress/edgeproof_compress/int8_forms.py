@@ -101,7 +101,9 @@ def loop_of(train: TrainConfig, student: QuantizedStudent, epochs: int, lr: floa
     left = dict(student.named_modules())
     # A batch norm that was folded is no part of the graph any more.
     frozen = tuple(name for part in loop.freeze if (name := f"graph.{part}") in left)
-    return loop.model_copy(update={"freeze_batch_norm": True, "compile": False, "freeze": frozen})
+    trained = tuple(name for part in loop.freeze_except if (name := f"graph.{part}") in left)
+    changes = {"freeze": frozen, "freeze_except": trained}
+    return loop.model_copy(update={"freeze_batch_norm": True, "compile": False, **changes})
 
 
 def held(student: QuantizedStudent, name: str) -> str:

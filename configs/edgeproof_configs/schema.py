@@ -163,6 +163,9 @@ class TrainConfig(Config):
     is that of the step whatever its size; it is not scaled, so who changes the number of processes keeps
     their product with `batch_size`, or sets another `lr`. Losses, and batch norms, see the images of their
     own process; with `gather`, losses that compare the images of a batch see those of all processes.
+
+    `freeze` names parts of the student that keep what they start with, `freeze_except` parts inside of these
+    that train after all: `freeze: [backbone]`, `freeze_except: [backbone.blocks.11]`.
     """
 
     epochs: PositiveInt
@@ -179,6 +182,7 @@ class TrainConfig(Config):
     gather: bool = False
     ema: bool | Annotated[float, Field(gt=0, lt=1)] = False
     freeze: tuple[str, ...] = ()
+    freeze_except: tuple[str, ...] = ()
     freeze_batch_norm: bool = False
     channels_last: bool = True
     compile: bool = False
@@ -197,6 +201,15 @@ class TrainConfig(Config):
     def _warmup_fits(self) -> TrainConfig:
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs must be below epochs ({self.epochs}), got {self.warmup_epochs}")
+        return self
+
+    @model_validator(mode="after")
+    def _exceptions_are_frozen(self) -> TrainConfig:
+        for name in self.freeze_except:
+            if not any(name.startswith(f"{part}.") for part in self.freeze):
+                raise ValueError(
+                    f"freeze_except: '{name}' lies in no part that freeze names: it trains anyway"
+                )
         return self
 
     @model_validator(mode="after")
@@ -317,6 +330,9 @@ class DeployConfig(Config):
     `engines_if_here` are built as well where package and device are at hand, and left out with the reason
     where they are not; what is in `engines` must be there.
 
+    `views`, of objects: how many of each a plan of TensorRT is built for, tuned for the first. Unless told it
+    is tuned for as many as evaluation shows and takes any number up to that; other engines take any number.
+
     With `text_encoder` the bundle carries the teacher's text tower, so that the device takes any words. It is
     off unless asked for: a large teacher's tower is larger than the student.
     """
@@ -325,6 +341,7 @@ class DeployConfig(Config):
     engines_if_here: tuple[EngineName, ...] = ()
     precisions: list[Literal["fp32", "fp16"]] = Field(default_factory=lambda: ["fp32"])
     batch: tuple[PositiveInt, ...] = (1, 8)
+    views: tuple[PositiveInt, ...] | None = None
     opset: Annotated[int, Field(ge=18, le=20)] = 18
     compute_capability: ComputeCapability = "8.6"
     tensorrt: TensorRTConfig = TensorRTConfig()
@@ -370,9 +387,13 @@ class LatencyGate(Config):
 
 
 class GatesConfig(Config):
-    """What a shipped form may lose against the fp32 student; None means the default of its pair."""
+    """What a shipped form may lose against the fp32 student; None means the default of its pair.
+
+    `map_drop` is of searches among objects with several views, and is not asked of single images.
+    """
 
     zero_shot_drop: Fraction | None = None
+    map_drop: Fraction | None = None
     cosine: Fraction | None = None
     agreement: Fraction | None = None
     latency_p90_ms: LatencyGate | None = None

@@ -151,7 +151,7 @@ class Training:
         if config.channels_last:
             # torch's own annotation of `to` knows no call with a layout alone.
             task.student.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self.frozen = frozen_parts(task.student, config.freeze)
+        self.frozen = frozen_parts(task.student, config.freeze, config.freeze_except)
         self.optimizer: Any = make_optimizer(task, config)
         self.ema = Ema(task, None if config.ema is True else config.ema) if config.ema else None
         self.changing = Trained(task, self.optimizer, self.ema)

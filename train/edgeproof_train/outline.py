@@ -84,8 +84,10 @@ def outline(recipe: Recipe) -> Outline:
         student_features=node_shapes(
             student.module(), nodes_of(needs, "student"), torch.zeros(1, 3, side, side)
         ),
-        # The teacher is not built for an outline: its nodes are looked for when the run starts.
+        # The teacher is not built for an outline: what it has inside is looked for when the run starts.
         teacher_features=dict.fromkeys(nodes_of(needs, "teacher"), ()),
+        student_tokens=student.token_shape,
+        teacher_tokens=(1, dim),
     )
     check_needs(needs, context)
     batch = recipe.train.batch_size

@@ -31,6 +31,7 @@ class Student(nn.Module, ABC):
             embedding is its logits.
         preprocess: from photo to input, the same in evaluation, export and on the device.
         input_name: `image`; or `views` of a student that looks at several views of an object at once.
+        training_only: parts that losses need and an export leaves out.
         token_shape: (1 + P, D) of the tokens that it gives beside its embedding; None where it gives none.
         pools_late: whether it encodes each view of an object by itself and pools the features, so that
             `encode_views` and `pool_views` may be called apart.
@@ -41,6 +42,7 @@ class Student(nn.Module, ABC):
     preprocess: Preprocess
     classes: tuple[str, ...] = ()
     input_name: str = "image"
+    training_only: tuple[str, ...] = ()
     token_shape: tuple[int, int] | None = None
     pools_late: bool = False
 

@@ -75,6 +75,7 @@ class MultiViewStudent(TimmStudent):
             self.map_has_channels_last = example.ndim == 4 and has_channels_last(example, layout)
             places, channels = self._local_tokens(example).shape[1:]
             self.token_head = nn.Linear(channels, embedding_dim)
+            self.training_only = ("token_head",)
             self.token_shape = (1 + places, embedding_dim)
 
     def new_head(self, width: int) -> nn.Module:

@@ -12,6 +12,7 @@ from pydantic import Field, SerializeAsAny, model_validator
 from torch import Tensor, nn
 
 from edgeproof_configs import schema
+from edgeproof_configs.errors import UsageError
 from edgeproof_configs.files import digest_of
 from edgeproof_configs.registry import build, component_class, register
 from edgeproof_data.sets import ImageSet
@@ -144,6 +145,21 @@ class EnsembleTeacher(Teacher):
             return self._joined([torch.from_numpy(reader(indices)) for reader in readers]).numpy()
 
         return read
+
+    def per_view(self) -> Teacher:
+        """Return this teacher.
+
+        Raises:
+            UsageError: a member was trained to pool views itself, which the others do not.
+        """
+        for number, member in enumerate(self.members):
+            if member.per_view() is not member:
+                raise UsageError(
+                    f"teacher.members.{number} pools the views of an object in its own way",
+                    where="teacher.members",
+                    fix="let it be the teacher alone, or name members that look at single images",
+                )
+        return self
 
     def _identity(self) -> dict[str, Any]:
         members = {str(number): identity_of(member) for number, member in enumerate(self.members)}

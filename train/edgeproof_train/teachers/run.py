@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeproof_configs import schema
-from edgeproof_configs.errors import DataError
+from edgeproof_configs.errors import DataError, UsageError
 from edgeproof_configs.registry import register
 from edgeproof_data.paths import resolve_path
 from edgeproof_train.student import CARD_FILE, Student
@@ -23,6 +23,9 @@ class RunTeacher(Teacher):
 
     A student that scores classes has a classifier and knows the names of its classes; its embedding is what
     stands before that classifier. One that was distilled into an embedding space gives embeddings of it.
+
+    A student of several views pools the views of an object as it was trained to; what is stored is what it
+    pools, so that each view is encoded once.
     """
 
     class Config(schema.TeacherConfig):
@@ -41,6 +44,38 @@ class RunTeacher(Teacher):
         self.num_classes = len(student.classes)
         self.preprocess = student.preprocess
 
+    def per_view(self) -> Teacher:
+        """Return what is stored for single views: the features that a student of views pools itself.
+
+        Raises:
+            UsageError: it pools within its network, so that no view has features of its own; or the recipe
+                says how views are pooled, and it has learnt that.
+        """
+        if self.student.input_name != "views":
+            return self
+        if not self.student.pools_late:
+            raise UsageError(
+                "this teacher pools views within its network: nothing can be stored for a view by itself",
+                where="teacher.path",
+                fix="train it with student.pool_at: features",
+            )
+        if self.config.view_pooling != "mean":
+            raise UsageError(
+                "view_pooling has no effect on a teacher that was trained to pool views itself",
+                where="teacher.view_pooling",
+                fix="remove it",
+            )
+        return SingleViews(self)
+
+    def pool_views(self, views_BVD: Tensor) -> Tensor:
+        """Return the embeddings (B, D) of objects; a student of views pools as it has learnt to."""
+        if self.student.input_name != "views":
+            return super().pool_views(views_BVD)
+        student: Any = self.student
+        if self.classes and not self.class_scores:
+            return student.view_pool(views_BVD)
+        return student.pool_views(views_BVD).embedding
+
     def module(self) -> nn.Module:
         """Return the student's network."""
         return self.student.module()
@@ -58,6 +93,22 @@ class RunTeacher(Teacher):
 
     def _encode_logits(self, image_BCHW: Tensor) -> Tensor:
         return self.student(image_BCHW).logits
+
+
+class SingleViews(Teacher):
+    """What a student of views says of each view, before it pools them; the teacher of a run pools it."""
+
+    def __init__(self, of: RunTeacher):
+        super().__init__(of.config, of.places)
+        self.of = of
+        self.embedding_dim = pooled_width(of.student)
+        self.preprocess = of.preprocess
+
+    def _identity(self) -> dict[str, Any]:
+        return {**self.of.identity(), "output": "features of single views"}
+
+    def _encode_image(self, image_BCHW: Tensor) -> Tensor:
+        return self.of.student.encode_views(image_BCHW)
 
 
 def pooled_width(student: Student) -> int:
