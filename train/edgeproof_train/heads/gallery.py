@@ -20,8 +20,8 @@ GalleryPart = Literal["train", "gallery", "test"]
 
 
 def as_several(value: object) -> object:
-    """Return one part as several."""
-    return (value,) if isinstance(value, str) else value
+    """Return one part as several; a recipe's list becomes what is declared, since recipes are read strictly."""
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
 @register("head")
