@@ -33,6 +33,7 @@ EXTRAS = {
     "torchmetrics": "train",
     "torchvision": "train",
     "transformers": "train",
+    "trimesh": "data",
 }
 """Import name of a package -> the extra of edgeproof that brings it."""
 

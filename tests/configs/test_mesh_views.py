@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,3 +101,12 @@ def test_render__nothing_to_render_or_not_there_to_put_it(
     (meshes / "crate" / "train" / "crate_1.obj").write_text("v 0 0 0\n")
     code, _, err = edgeproof("data", "render", meshes, tmp_path / "out")
     assert (code, "views would lie in one folder: crate/train/crate_1" in err) == (1, True)
+
+
+def test_render__without_trimesh(
+    meshes: Path, tmp_path: Path, edgeproof: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "trimesh", None)
+    code, _, err = edgeproof("data", "render", meshes, tmp_path / "out", "--workers", 1)
+    assert code == 5
+    assert "edgeproof[data]" in err

@@ -24,9 +24,9 @@ OF_VIEW = re.compile(r"^(.+)_v\d+\.png$")
 class SolidViews(DataSource):
     """Rendered solids with several views each; classes are colour-shape pairs, some in `test` only.
 
-    A class is a pair, and not a shape, since colour is what a photo shows first: a search by shape alone
-    would call an embedding wrong that finds red cubes for a red cube before it finds blue ones. What is
-    unseen is then a new pair of a known colour and a known shape. The objects of `test` search each other.
+    A class is a pair, and not a shape: a teacher of captions tells colours as well as shapes apart, and would
+    be called wrong wherever a red cube finds a red ball before a blue cube. What is unseen is then a new pair
+    of a known colour and a known shape. The objects of `test` search each other.
     """
 
     of_objects: ClassVar[bool] = True

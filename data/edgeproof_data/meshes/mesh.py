@@ -9,8 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeproof_configs.errors import MissingPackageError
-
+Floats = NDArray[np.float64]
 Up = Literal["auto", "x", "y", "z"]
 SUFFIXES = (".off", ".obj", ".glb", ".gltf", ".ply", ".stl")
 Y_UP = (".glb", ".gltf")
@@ -34,9 +33,9 @@ class Mesh:
         colours: (F, 3) from 0 to 1.
     """
 
-    vertices: NDArray[np.float64]
+    vertices: Floats
     faces: NDArray[np.int64]
-    colours: NDArray[np.float64]
+    colours: Floats
 
 
 def read_mesh(file: Path, up: Up = "auto") -> Mesh:
@@ -51,9 +50,8 @@ def read_mesh(file: Path, up: Up = "auto") -> Mesh:
 
     Raises:
         MeshError: it cannot be read, or has no face, no extent or no finite corner.
-        MissingPackageError: trimesh is not installed.
     """
-    loaded = _load(file)
+    loaded, colours = _load(file)
     vertices = np.asarray(loaded.vertices, np.float64).reshape(-1, 3)
     faces = np.asarray(loaded.faces, np.int64).reshape(-1, 3)
     if not len(faces):
@@ -69,32 +67,31 @@ def read_mesh(file: Path, up: Up = "auto") -> Mesh:
     if not radius > 0:
         raise MeshError("no extent: all corners are at one place")
     axis = up if up != "auto" else "y" if file.suffix.lower() in Y_UP else "z"
-    return Mesh((centred / radius)[:, UPRIGHT[axis]], faces, _colours(loaded, len(faces)))
+    return Mesh((centred / radius)[:, UPRIGHT[axis]], faces, colours)
 
 
-def _load(file: Path) -> Any:
-    try:
-        import trimesh
-    except ImportError:
-        raise MissingPackageError(
-            "rendering meshes needs trimesh", fix="pip install 'edgeproof[data]'"
-        ) from None
+def _load(file: Path) -> tuple[Any, Floats]:
+    """Return what trimesh reads, and the colour of each face."""
+    import trimesh
+
     if not file.stat().st_size:
         raise MeshError("the file is empty")
     try:
-        return trimesh.load_mesh(file, process=False)
+        loaded = trimesh.load_mesh(file, process=False)
+        return loaded, _colours(loaded)
     except Exception as error:
         # What a broken file makes the readers of a dozen formats raise is of no one class.
         words = " ".join(str(error).split())[:120] or "broken"
         raise MeshError(f"cannot be read: {type(error).__name__}: {words}") from error
 
 
-def _colours(loaded: Any, faces: int) -> NDArray[np.float64]:
-    """Return the colour of each face, grey where the file has none."""
-    visual = loaded.visual
+def _colours(loaded: Any) -> Floats:
+    """Return each face's colour (F, 3): its own, its texture's at its corners, its material's, or grey."""
+    visual, faces = loaded.visual, np.asarray(loaded.faces, np.int64).reshape(-1, 3)
     if not visual.defined:
-        return np.full((faces, 3), GREY)
-    if visual.kind == "texture":
-        visual = visual.to_color()
-        visual.mesh = loaded
-    return np.asarray(visual.face_colors, np.float64)[:, :3] / 255
+        return np.full((len(faces), 3), GREY)
+    if visual.kind != "texture":
+        return np.asarray(visual.face_colors, np.float64)[:, :3] / 255
+    found = visual.material.to_color(visual.uv)
+    shown = np.asarray(visual.material.main_color if found is None else found, np.float64)[..., :3] / 255
+    return np.tile(shown, (len(faces), 1)) if shown.ndim == 1 else shown[faces].mean(axis=1)

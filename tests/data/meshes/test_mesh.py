@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from edgeproof_data.meshes.mesh import GREY, MeshError, read_mesh
 
@@ -79,3 +80,14 @@ def test_read_mesh__broken(name: str, text: str, reason: str, tmp_path: Path) ->
     (tmp_path / name).write_text(text)
     with pytest.raises(MeshError, match=reason):
         read_mesh(tmp_path / name)
+
+
+def test_read_mesh__colours_of_materials_and_textures(tmp_path: Path) -> None:
+    box = trimesh.creation.box((1, 1, 1))
+    image = Image.new("RGB", (8, 8), (20, 200, 40))
+    box.visual = trimesh.visual.TextureVisuals(uv=np.full((len(box.vertices), 2), 0.5), image=image)
+    box.export(tmp_path / "textured.glb")
+    assert set(map(tuple, (read_mesh(tmp_path / "textured.glb").colours * 255).round())) == {(20, 200, 40)}
+    (tmp_path / "red.mtl").write_text("newmtl red\nKd 1 0 0\n")
+    (tmp_path / "red.obj").write_text("mtllib red.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nusemtl red\nf 1 2 3\n")
+    assert read_mesh(tmp_path / "red.obj").colours.tolist() == [[1, 0, 0]]
