@@ -69,6 +69,12 @@ def data_split(
         float | None,
         typer.Option(metavar="F", help="Part of a class's objects that ask.  [0.2]", show_default=False),
     ] = None,
+    queries: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="How many of a class's objects ask, in place of F.", show_default=False
+        ),
+    ] = None,
     each_other: Annotated[
         bool, typer.Option("--each-other", help="No gallery: all objects of test search each other.")
     ] = False,
@@ -88,11 +94,13 @@ def data_split(
     if seen is not None or unseen is not None:
         from edgeproof.object_split import Wanted, split_objects
 
-        wanted = Wanted.of(seen, unseen, retrieval, each_other, seed, shots, val_shots)
+        wanted = Wanted.of(seen, unseen, retrieval, queries, each_other, seed, shots, val_shots)
         return split_objects(folder, out, wanted, links=links, as_json=as_json)
     from edgeproof.data_split import split, told_shots
 
-    shots = told_shots(shots, {"--retrieval": retrieval, "--each-other": each_other, "--links": links})
+    shots = told_shots(
+        shots, {"--retrieval": retrieval, "--queries": queries, "--each-other": each_other, "--links": links}
+    )
     return split(folder, out, shots=shots, val_shots=val_shots, seed=seed, as_json=as_json)
 
 

@@ -25,7 +25,7 @@ class Wanted:
 
     seen: int
     unseen: int
-    retrieval: float
+    retrieval: float | int
     each_other: bool
     seed: int
 
@@ -35,6 +35,7 @@ class Wanted:
         seen: int | None,
         unseen: int | None,
         retrieval: float | None,
+        queries: int | None,
         each_other: bool,
         seed: int,
         shots: int | None,
@@ -50,10 +51,14 @@ class Wanted:
         for name, value in (("--shots", shots), ("--val-shots", val_shots)):
             if value is not None:
                 raise UsageError(f"{name} has no effect beside --seen and --unseen", fix="remove it")
+        if queries is not None and retrieval is not None:
+            raise UsageError(
+                "--queries and --retrieval both say how many objects ask", fix="give one of them"
+            )
         retrieval = RETRIEVAL if retrieval is None else retrieval
         if not 0 < retrieval < 1:
             raise UsageError(f"--retrieval must be above 0 and below 1, got {retrieval}")
-        return cls(seen, unseen, retrieval, each_other, seed)
+        return cls(seen, unseen, queries or retrieval, each_other, seed)
 
 
 def split_objects(folder: Path, out: Path, wanted: Wanted, *, links: Path | None, as_json: bool) -> int:

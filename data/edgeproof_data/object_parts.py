@@ -22,34 +22,35 @@ APART = 1_000_003
 
 
 def take_out(
-    objects: Sequence[FoundObject], fraction: float, seed: int
+    objects: Sequence[FoundObject], much: float | int, seed: int
 ) -> tuple[list[FoundObject], list[FoundObject]]:
     """Return the objects that stay and those that are taken out, both in their order.
 
-    Each class gives its share, rounded, but at least two where it has four or more, so that both sides can be
-    searched, and never so many that fewer than two stay. Which ones go is decided by a hash of seed and path.
+    Each class gives its share, never so much that fewer than two objects stay. Which ones go is decided by a
+    hash of seed and path.
 
     Args:
         objects: to divide.
-        fraction: how much to take out, above 0 and below 1.
+        much: how many of each class to take out, or which fraction of it (a float above 0 and below 1).
         seed: another seed takes others out.
     """
-    if not 0 < fraction < 1:
-        raise ValueError(f"fraction must be above 0 and below 1, got {fraction}")
+    if not (much >= 1 if isinstance(much, int) else 0 < much < 1):
+        raise ValueError(f"expected a number of objects, or a fraction above 0 and below 1, got {much}")
     order = hash_order([found.path for found in objects], seed)
     by_class: dict[str, list[int]] = {}
     for index in order.tolist():
         by_class.setdefault(objects[index].label, []).append(index)
-    taken = {index for members in by_class.values() for index in members[: share(len(members), fraction)]}
+    taken = {index for members in by_class.values() for index in members[: share(len(members), much)]}
     return (
         [found for index, found in enumerate(objects) if index not in taken],
         [found for index, found in enumerate(objects) if index in taken],
     )
 
 
-def share(count: int, fraction: float) -> int:
-    """Return how many of a class's objects are taken out."""
-    return max(min(max(round(count * fraction), PAIR), count - PAIR), 0)
+def share(count: int, much: float | int) -> int:
+    """Return how many of a class's objects are taken out: two stay, and of a fraction two go if they can."""
+    wanted = much if isinstance(much, int) else max(round(count * much), PAIR)
+    return max(min(wanted, count - PAIR), 0)
 
 
 def parts_of_tree(

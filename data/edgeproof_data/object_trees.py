@@ -122,7 +122,7 @@ def layout_of(files: Sequence[str]) -> Layout:
     top = {parts[0] for parts in names if len(parts) > 1}
     if {"query", "target"} <= top:
         return "open_set"
-    if top == {"DS", "DU"}:
+    if top and top <= {"DS", "DU"}:
         return "seen_unseen"
     second = {parts[1] for parts in names if len(parts) > 2}
     if second and second <= {"train", "val", "test"} and not top & set(PARTS):

@@ -43,7 +43,7 @@ def split_of(
     objects: Sequence[FoundObject],
     seen: Sequence[str],
     unseen: Sequence[str],
-    retrieval: float,
+    retrieval: float | int,
     seed: int,
     *,
     each_other: bool = False,
@@ -52,9 +52,9 @@ def split_of(
 
     Args:
         objects: to divide; those of other classes are left out.
-        seen: classes whose objects are `train`, but for a fraction that is `test`.
-        unseen: classes whose objects are `gallery`, but for a fraction that is `test`.
-        retrieval: the fraction of each class, as `object_parts.share` rounds it.
+        seen: classes whose objects are `train`, but for some that are `test`.
+        unseen: classes whose objects are `gallery`, but for some that are `test`.
+        retrieval: the fraction of each class, or how many of it, as `object_parts.share` has it.
         seed: another seed draws other objects.
         each_other: all objects of unseen classes are `test`.
     """

@@ -64,6 +64,12 @@ def test_split__another_seed_and_each_other(toys: Path, tmp_path: Path, edgeproo
     assert drawn[0] == drawn[1] != drawn[2]
 
 
+def test_split__a_number_of_queries_of_each_class(toys: Path, tmp_path: Path, edgeproof: Run) -> None:
+    words = ("--seen", 2, "--unseen", 2, "--queries", 5, "--json")
+    _, said, _ = edgeproof("data", "split", toys, tmp_path / "open.csv", *words)
+    assert json.loads(said)["unseen"] == {"gallery": 10, "test": 10}
+
+
 def test_split__links(toys: Path, tmp_path: Path, edgeproof: Run) -> None:
     words = ("--seen", 2, "--unseen", 2, "--links", tmp_path / "tree")
     assert edgeproof("data", "split", toys, tmp_path / "du.csv", *words)[0] == 0
@@ -91,6 +97,12 @@ def test_split__classes_without_partner_or_query_are_told(toys: Path, tmp_path: 
         (("--seen", 3, "--unseen", 2), 2, "3 seen and 2 unseen of 4 classes"),
         (("--seen", 1, "--unseen", 1, "--shots", 4), 2, "--shots has no effect beside --seen"),
         (("--seen", 1, "--unseen", 1, "--retrieval", 1.5), 2, "--retrieval must be above 0 and below 1"),
+        (
+            ("--seen", 1, "--unseen", 1, "--retrieval", 0.3, "--queries", 3),
+            2,
+            "both say how many objects ask",
+        ),
+        (("--shots", 1, "--queries", 3), 2, "--queries has no effect beside --shots"),
         (("--shots", 1, "--each-other"), 2, "--each-other has no effect beside --shots"),
     ],
 )

@@ -30,6 +30,10 @@ def test_share__leaves_pairs_on_both_sides(count: int, taken: int) -> None:
     assert share(count, 0.2) == taken
 
 
+def test_share__a_number_of_each_class() -> None:
+    assert [share(count, 5) for count in (1, 2, 4, 7, 50)] == [0, 0, 2, 5, 5]
+
+
 def test_take_out__each_class_by_seed_and_path() -> None:
     objects = some("cup", 20) + some("jug", 10)
     stay, out = take_out(objects, 0.3, seed=1)
@@ -37,8 +41,9 @@ def test_take_out__each_class_by_seed_and_path() -> None:
     assert sorted(stay + out) == sorted(objects)
     backwards = take_out(objects[::-1], 0.3, seed=1)[1]
     assert sorted(backwards) == sorted(out) != sorted(take_out(objects, 0.3, seed=2)[1])
-    with pytest.raises(ValueError, match="above 0 and below 1"):
-        take_out(objects, 1.0, 0)
+    for much in (1.0, 0.0, 0):
+        with pytest.raises(ValueError, match="above 0 and below 1"):
+            take_out(objects, much, 0)
 
 
 def test_parts_of_tree__unseen_classes_are_tested_whole() -> None:

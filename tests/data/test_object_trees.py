@@ -30,6 +30,7 @@ def test_natural_order__counts_by_value() -> None:
         (["cup/train/cup_0001_001.jpg"], "modelnet"),
         (["train/cup/a/0.png", "query/cup/b/0.png", "target/cup/c/0.png"], "open_set"),
         (["DS/train/cup/a/0.png", "DU/retrieval/jug/b/0.png"], "seen_unseen"),
+        (["DS/train/cup/a/0.png", "DS/retrieval/cup/b/0.png"], "seen_unseen"),
     ],
 )
 def test_layout_of__looks(files: list[str], layout: str) -> None:
