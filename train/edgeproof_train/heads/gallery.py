@@ -20,7 +20,7 @@ GalleryPart = Literal["train", "gallery", "test"]
 
 
 def as_several(value: object) -> object:
-    """Return one part as several; a recipe's list becomes what is declared, since recipes are read strictly."""
+    """Return one part as several, and a list as what is declared: recipes are read strictly."""
     return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
