@@ -114,9 +114,16 @@ def class_scores(recipe: Recipe) -> Iterator[Finding]:
             yield ("student", "head_init"), "'least_squares' fits embeddings, not class scores"
         if getattr(recipe.teacher, "space", "first") != "first":
             yield ("teacher", "space"), "has no effect on class scores, which all members share: remove it"
+        if recipe.teacher.kind == "none" and getattr(recipe.teacher, "embedding_dim", None) is not None:
+            yield ("teacher", "embedding_dim"), "has no effect on class scores: remove it"
         return
-    if getattr(component_class("teacher", recipe.teacher.kind), "absent", False):
-        yield ("teacher",), "without a teacher only class scores can be learnt: set head: {kind: classifier}"
+    absent = getattr(component_class("teacher", recipe.teacher.kind), "absent", False)
+    if absent and getattr(recipe.teacher, "embedding_dim", None) is None:
+        yield (
+            ("teacher",),
+            "without a teacher only class scores can be learnt (set head: {kind: classifier}), or an"
+            " embedding, by triplets for example (set teacher.embedding_dim)",
+        )
     for index, loss in enumerate(recipe.losses):
         wanted = [need for need in needs_of(loss) if need.endswith((".logits", "student.second"))]
         if wanted:
@@ -261,9 +268,9 @@ def measured_latency(recipe: Recipe) -> Iterator[Finding]:
 
 def deployed_once(recipe: Recipe) -> Iterator[Finding]:
     """Nothing is built twice, and no engine's setting is given without the engine."""
-    for key in ("engines", "engines_if_here", "precisions", "batch", "compute_capability"):
+    for key in ("engines", "engines_if_here", "precisions", "batch", "views", "compute_capability"):
         values = getattr(recipe.deploy, key)
-        if not isinstance(values, str) and len(set(values)) != len(values):
+        if values is not None and not isinstance(values, str) and len(set(values)) != len(values):
             yield ("deploy", key), "an entry stands there twice"
     default = DeployConfig.model_fields["compute_capability"].default
     rtx = "tensorrt_rtx" in (*recipe.deploy.engines, *recipe.deploy.engines_if_here)
