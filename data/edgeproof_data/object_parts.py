@@ -10,6 +10,7 @@ from edgeproof_configs.errors import DataError
 from edgeproof_configs.files import sha256_of
 from edgeproof_data.object_trees import PARTS, FoundObject, PartName
 from edgeproof_data.paths import counted, some_of
+from edgeproof_data.sets import SPLITS
 from edgeproof_data.split_table import read_rows
 from edgeproof_data.splitting import hash_order
 
@@ -147,6 +148,63 @@ def gallery_of(parts: Mapping[PartName, Sequence[FoundObject]]) -> list[FoundObj
         return None
     missing = {found.label for found in parts.get("test", ())} - {found.label for found in own}
     return [*own, *(found for found in parts.get("train", ()) if found.label in missing)]
+
+
+def enough_views(
+    objects: Sequence[FoundObject], wanted: int | None, leave_out: bool, root: Path
+) -> tuple[dict[FoundObject, None], list[str]]:
+    """Return the objects with as many views as evaluation shows, in order, and what is said of the others.
+
+    Args:
+        objects: to look at.
+        wanted: how many views are shown; None if all, and then all objects must have as many.
+        leave_out: leave out objects that have fewer, in place of refusing them.
+        root: where they lie, for errors.
+
+    Raises:
+        DataError: some have fewer and are not left out, or all have; or the number is not given and differs.
+    """
+    counts = {found: len(found.views) for found in objects}
+    if not counts:
+        return {}, []
+    least, most = min(counts.values()), max(counts.values())
+    few = [found for found, count in counts.items() if count < (most if wanted is None else wanted)]
+    if not few:
+        return dict.fromkeys(counts), []
+    listed = some_of([f"{found.path} ({counts[found]})" for found in few])
+    if wanted is None:
+        raise DataError(
+            f"objects have {least} to {most} views; the fewer: {listed}",
+            where=root,
+            fix=f"say how many evaluation shows: data.views={least}",
+        )
+    said = f"{counted(len(few), 'object')} with fewer than {wanted} views: {listed}"
+    if not leave_out or len(few) == len(counts):
+        raise DataError(
+            said, where=root, fix=f"data.views={least}, or leave them out: data.too_few=leave_out"
+        )
+    return {found: None for found, count in counts.items() if count >= wanted}, [f"left out {said}"]
+
+
+def remarks_on_pairs(parts: Parts, root: Path) -> list[str]:
+    """Return which classes have no pair to learn or to choose on, and which queries nothing to find.
+
+    Raises:
+        DataError: no query of test has anything to find.
+    """
+    remarks = []
+    for name in SPLITS:
+        alone = without_positive(parts[name], gallery_of(parts) if name == "test" else None)
+        if name == "test" and len(alone) == len({found.label for found in parts[name]}):
+            raise DataError(
+                "no query of test has another object of its class to find",
+                where=root,
+                fix=f"a class needs {PAIR} objects in test, or one in gallery",
+            )
+        if alone:
+            classes = counted(len(alone), "class has", "classes have")
+            remarks.append(f"{classes} no positive in {name} (one object): {some_of(alone)}")
+    return remarks
 
 
 def _pairs(

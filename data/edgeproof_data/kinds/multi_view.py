@@ -17,14 +17,14 @@ from edgeproof_data.kept_views import keep_listed
 from edgeproof_data.labelling import Labels, check_classes, order_classes
 from edgeproof_data.object_parts import (
     APART,
-    PAIR,
     Parts,
     check_apart,
+    enough_views,
     gallery_of,
     parts_of_table,
     parts_of_tree,
+    remarks_on_pairs,
     take_out,
-    without_positive,
 )
 from edgeproof_data.object_trees import Found, FoundObject, Layout, find_objects
 from edgeproof_data.objects import ObjectSet
@@ -178,10 +178,10 @@ class MultiView(DataSource):
         found = find_objects(self.root, self.settings.layout, self._place(self.settings.photos))
         table = self._place(self.settings.kept_views)
         objects = found.objects if table is None else keep_listed(found.objects, table)
-        objects, remarks = self._enough_views(objects)
-        unseen = tuple(dict.fromkeys([*self._unseen_names(), *found.held_out]))
-        self._refuse_leak(found)
-        parts, more = self._parts(objects, unseen)
+        held_out = found.held_out if self.settings.split is None else ()
+        unseen = tuple(dict.fromkeys([*self._unseen_names(), *held_out]))
+        self._refuse_leak(found, held_out)
+        parts, remarks = self._parts(objects, unseen)
         gallery = gallery_of(parts)
         tested = parts["test"] + (gallery or [])
         labels: Labels = {
@@ -199,18 +199,20 @@ class MultiView(DataSource):
             None if gallery is None else self._object_set(gallery, class_names),
             class_names,
             unseen,
-            remarks + more,
+            remarks,
         )
 
     def _parts(self, objects: list[FoundObject], unseen: tuple[str, ...]) -> tuple[Parts, list[str]]:
         """Return the objects of each part, and what is to be said of them."""
         given, table = self.settings, self._place(self.settings.split)
         if table is not None:
-            parts = parts_of_table(objects, table, unseen, self.root)
+            named = parts_of_table(objects, table, unseen, self.root)
+            kept, remarks = self._shown([item for items in named.values() for item in items])
+            parts: Parts = {name: [item for item in items if item in kept] for name, items in named.items()}
         else:
-            parts = parts_of_tree(objects, unseen, given.test, given.seed)
+            kept, remarks = self._shown(objects)
+            parts = parts_of_tree(list(kept), unseen, given.test, given.seed)
         check_apart(parts, self.root)
-        remarks = []
         learnt: tuple[SplitName, ...] = ("train", "val")
         for name in learnt:
             own = parts.get(name, [])
@@ -225,68 +227,22 @@ class MultiView(DataSource):
                 raise DataError(
                     f"no object is left for {name}", where=self.root, fix="add objects, or change data.val"
                 )
-        return parts, remarks + self._lonely(parts)
+        return parts, remarks + remarks_on_pairs(parts, self.root)
 
-    def _lonely(self, parts: Parts) -> list[str]:
-        """Return which classes have no pair to learn from, and which queries nothing to find.
+    def _shown(self, objects: list[FoundObject]) -> tuple[dict[FoundObject, None], list[str]]:
+        """Return the objects that have as many views as evaluation shows, and what is said of the others."""
+        leave_out = self.settings.too_few == "leave_out"
+        return enough_views(objects, self.settings.views, leave_out, self.root)
 
-        Raises:
-            DataError: no query has anything to find.
-        """
-        remarks = []
-        for name in SPLITS:
-            alone = without_positive(parts[name], gallery_of(parts) if name == "test" else None)
-            if name == "test" and len(alone) == len({item.label for item in parts[name]}):
-                raise DataError(
-                    "no query of test has another object of its class to find",
-                    where=self.root,
-                    fix=f"a class needs {PAIR} objects in test, or one in gallery",
-                )
-            if alone:
-                classes = counted(len(alone), "class has", "classes have")
-                remarks.append(f"{classes} no positive in {name} (one object): {some_of(alone)}")
-        return remarks
-
-    def _enough_views(self, objects: list[FoundObject]) -> tuple[list[FoundObject], list[str]]:
-        """Return the objects that have as many views as evaluation shows, and what is said of the others.
-
-        Raises:
-            DataError: some have fewer, and are not to be left out; or the number is not given and differs.
-        """
-        counts = [len(found.views) for found in objects]
-        wanted = self.settings.views
-        if wanted is None:
-            if min(counts) < max(counts):
-                few = [
-                    f"{found.path} ({n})" for found, n in zip(objects, counts, strict=True) if n < max(counts)
-                ]
-                raise DataError(
-                    f"objects have {min(counts)} to {max(counts)} views; the fewer: {some_of(few)}",
-                    where=self.root,
-                    fix=f"say how many evaluation shows: data.views={min(counts)}",
-                )
-            return objects, []
-        few = [f"{found.path} ({n})" for found, n in zip(objects, counts, strict=True) if n < wanted]
-        if not few:
-            return objects, []
-        said = f"{counted(len(few), 'object')} with fewer than {wanted} views: {some_of(few)}"
-        if self.settings.too_few == "refuse" or len(few) == len(objects):
-            raise DataError(
-                said,
-                where=self.root,
-                fix=f"data.views={min(counts)}, or leave them out: data.too_few=leave_out",
-            )
-        return [found for found in objects if len(found.views) >= wanted], [f"left out {said}"]
-
-    def _refuse_leak(self, found: Found) -> None:
+    def _refuse_leak(self, found: Found, held_out: tuple[str, ...]) -> None:
         """Refuse a class that the layout itself calls unseen and that is trained on.
 
         Raises:
-            DataError: there is one, and no table says otherwise.
+            DataError: there is one.
         """
         trained = {item.label for item in found.objects if item.part in ("train", "val")}
-        both = sorted(trained & set(found.held_out))
-        if both and self.settings.split is None:
+        both = sorted(trained & set(held_out))
+        if both:
             raise DataError(
                 f"{counted(len(both), 'class is', 'classes are')} both seen and unseen: {some_of(both)}",
                 where=self.root,

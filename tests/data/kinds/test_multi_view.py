@@ -117,6 +117,16 @@ def test_multi_view__a_class_both_seen_and_unseen_leaks(make_images: MakeImages)
     assert caught.value.fix
 
 
+def test_multi_view__a_table_overrules_what_the_tree_holds_out(make_images: MakeImages) -> None:
+    root = make_images(*ten("DS/train/cup", count=6), *ten("DU/retrieval/jug", count=6))
+    rows = [(f"DS/train/cup/cup{n}", "train" if n < 4 else "test", "") for n in range(6)]
+    rows += [(f"DU/retrieval/jug/jug{n}", "train" if n < 4 else "test", "") for n in range(6)]
+    write_split(root / "split.csv", rows)
+    data = source(root, split="split.csv")
+    assert data.unseen == ()
+    assert classes_of(data.split("test")) == {"cup": 2, "jug": 2}
+
+
 def test_multi_view__photos_serve_beside(toys: Path, make_images: MakeImages) -> None:
     make_images("street/1.png", "street/2.png", root=toys)
     data = source(toys, photos="street")
@@ -152,6 +162,26 @@ def test_multi_view__too_few_views(toys: Path, make_images: MakeImages) -> None:
     ]
     with pytest.raises(DataError, match="31 objects with fewer than 9 views"):
         source(toys, views=9, too_few="leave_out")
+
+
+def test_multi_view__too_few_views_in_a_table(toys: Path, make_images: MakeImages) -> None:
+    make_images("cup/cup77/0.png", root=toys)
+    parts = ["train"] * 6 + ["test"] * 4
+    rows = [(f"{name}/{name}{n}", parts[n], name) for name in ("cup", "jug") for n in range(10)]
+    write_split(toys / "split.csv", rows)
+    assert source(toys, split="split.csv").split("train").view_count == 3
+    write_split(toys / "split.csv", [*rows, ("cup/cup77", "train", "cup")])
+    with pytest.raises(DataError, match=r"the fewer: cup/cup77 \(1\)"):
+        source(toys, split="split.csv")
+    data = source(toys, split="split.csv", views=3, too_few="leave_out")
+    assert data.remarks() == ["left out 1 object with fewer than 3 views: cup/cup77 (1)"]
+    assert len(data.split("train")) + len(data.split("val")) == 12
+
+
+def test_multi_view__an_empty_table(toys: Path) -> None:
+    write_split(toys / "split.csv", [])
+    with pytest.raises(DataError, match="no object is left for train"):
+        source(toys, split="split.csv")
 
 
 def test_multi_view__a_class_with_one_object_is_told(toys: Path, make_images: MakeImages) -> None:
