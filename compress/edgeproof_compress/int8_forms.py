@@ -14,10 +14,10 @@ from edgeproof_configs.errors import EdgeproofError
 from edgeproof_configs.files import write_json
 from edgeproof_configs.schema import TrainConfig
 from edgeproof_configs.stage import StageOutcome
-from edgeproof_train.distil import evaluation
 from edgeproof_train.fine_tune import fine_tune, tuning_config
 from edgeproof_train.keeper import LOSSES_FILE
 from edgeproof_train.run_data import RunData
+from edgeproof_train.scoring import evaluation
 from edgeproof_train.student import Student
 
 STAGE = "quantize"

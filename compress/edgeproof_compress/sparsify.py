@@ -38,10 +38,11 @@ from edgeproof_configs.errors import EdgeproofError, UsageError
 from edgeproof_configs.files import digest_of, read_json, write_json
 from edgeproof_configs.schema import Recipe
 from edgeproof_data.sets import ImageSet
-from edgeproof_train.distil import Trained, evaluation
+from edgeproof_train.distil import Trained
 from edgeproof_train.fine_tune import fine_tune, tuning_config
 from edgeproof_train.outline import random_student
 from edgeproof_train.run_data import RunData
+from edgeproof_train.scoring import evaluation
 from edgeproof_train.student import Student
 from edgeproof_train.weights import weights_digest
 

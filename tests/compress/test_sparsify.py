@@ -17,8 +17,8 @@ from edgeproof_compress.stages import sparsify_stage
 from edgeproof_configs.errors import EdgeproofError, MissingPackageError, UsageError
 from edgeproof_configs.registry import component_class
 from edgeproof_configs.stage import StageContext
-from edgeproof_train.distil import evaluation
 from edgeproof_train.run_data import RunData
+from edgeproof_train.scoring import evaluation
 from edgeproof_train.student import Student
 
 MakeContext = Callable[..., StageContext]

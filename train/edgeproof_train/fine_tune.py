@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgeproof_configs.schema import TrainConfig
-from edgeproof_train.distil import Trained, evaluation, fit, seed_everything, shortened, supervised_task
+from edgeproof_train.distil import Trained, fit, seed_everything, shortened, supervised_task
 from edgeproof_train.keeper import LOSSES_FILE
 from edgeproof_train.run_data import RunData
+from edgeproof_train.scoring import evaluation
 from edgeproof_train.student import Student
 from edgeproof_train.weights import load_into, read_weights
 

@@ -18,12 +18,12 @@ from edgeproof_train.distil import (
     distil,
     loss_context,
     new_student,
-    teacher_metrics,
     train_on_labels,
 )
 from edgeproof_train.embed import embed_split, verify_cache
 from edgeproof_train.outline import random_student
 from edgeproof_train.run_data import RunData, bank_name, view_name
+from edgeproof_train.scoring import teacher_metrics
 from edgeproof_train.student import Student
 from edgeproof_train.supervision import NotAsked
 from edgeproof_train.task import DistillTask
