@@ -60,7 +60,7 @@ def peak_memory(
 
     Args:
         model: the file that the engine opens, or a bundle.
-        shape: of the input `image`, (B, 3, H, W).
+        shape: of the input, (B, 3, H, W) of images, (B, V, 3, H, W) of objects.
         threads: as for the session; None leaves the choice to the engine.
         runs: how often to run it.
         engine: what runs it.
@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Load a model, run it, print what that added."""
     parser = argparse.ArgumentParser(prog="python -m edgeproof_benchmarks.memory", description=__doc__)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--shape", type=int, nargs=4, required=True, metavar=("B", "C", "H", "W"))
+    parser.add_argument("--shape", type=int, nargs="+", required=True, metavar="N")
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--engine", default="onnxruntime")
@@ -130,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (BundleError, UnavailableError) as error:
         sys.exit(str(error))
     for _ in range(options.runs):
-        session.run({"image": image})
+        session.run({session.input_name: image})
     after = high_water_bytes()
     told = {"before_bytes": before, "after_bytes": after, "added_bytes": after - before}
     print(json.dumps(told | {"gpu_bytes": gpu_bytes(load_nvml(), os.getpid())}))

@@ -1,4 +1,4 @@
-"""Where the time of one image goes: decode, preprocess, copy in, compute, copy out, head.
+"""Where the time of an image, or an object, goes: decode, preprocess, copy in, compute, copy out, head.
 
 The copies are those that the session tells of (`Session.phases`); where it tells of none, as on a CPU, there
 are none, and `compute` is all of `run`.
@@ -18,12 +18,13 @@ from edgeproof_benchmarks.latency import Clock, Latency, sample, summarise, warm
 from edgeproof_deploy.runtime.preprocess import Preprocess, open_image
 from edgeproof_deploy.runtime.session import Session
 
+Photo = Path | bytes
 PHASES = ("decode", "preprocess", "copy_in", "compute", "copy_out", "head")
 COPIES = ("copy_in", "copy_out")
 
 
 def measure_phases(
-    files: Sequence[Path | bytes],
+    files: Sequence[Photo | Sequence[Photo]],
     *,
     preprocess: Preprocess,
     session: Session,
@@ -35,9 +36,9 @@ def measure_phases(
     """Time each phase from a file to its labels, one image at a time, over the files in turn.
 
     Args:
-        files: real images, as paths or as the bytes of files.
+        files: real images, as paths or as the bytes of files; or objects, each the files of its views.
         preprocess: from a decoded image to the network's input.
-        session: takes `image` (1, 3, H, W), gives `embedding` (1, D).
+        session: takes `image` (1, 3, H, W), or `views` (1, V, 3, H, W), gives `embedding` (1, D).
         head: from an embedding to labels.
         seconds: for how long.
         warmup_seconds: as in `latency.measure`.
@@ -50,14 +51,17 @@ def measure_phases(
         raise ValueError("phases need at least one image file")
     turn = cycle(files)
     samples: list[dict[str, float]] = []
+    name = session.input_name
 
     def one_image() -> None:
         times = [clock()]
-        image = open_image(next(turn))
+        photo = next(turn)
+        images = [open_image(one) for one in ([photo] if isinstance(photo, Path | bytes) else photo)]
         times.append(clock())
-        pixels = preprocess(image)[None]
+        views = [preprocess(image) for image in images]
+        pixels = np.stack(views)[None] if name == "views" else views[0][None]
         times.append(clock())
-        embedding = session.run({"image": pixels})["embedding"]
+        embedding = session.run({name: pixels})["embedding"]
         times.append(clock())
         head(embedding)
         times.append(clock())

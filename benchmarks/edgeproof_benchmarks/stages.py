@@ -27,10 +27,12 @@ from edgeproof_configs.files import write_json, write_text
 from edgeproof_configs.run import environment
 from edgeproof_configs.schema import BenchConfig
 from edgeproof_configs.stage import StageContext, StageOutcome
+from edgeproof_data.loader import eval_batches
+from edgeproof_data.objects import ObjectSet
 from edgeproof_data.sets import ImageSet
 from edgeproof_deploy.engine import Session, make_engine
 from edgeproof_deploy.forms import forms_of
-from edgeproof_deploy.runtime.preprocess import Preprocess, open_image
+from edgeproof_deploy.runtime.preprocess import Preprocess
 from edgeproof_deploy.stages import built_file, size_of
 from edgeproof_train.cascade_run import heads_alone
 from edgeproof_train.run_data import RunData
@@ -128,11 +130,11 @@ def alone(
     engine = make_engine(kind)
     if engine.source != "onnx":
         return {}
-    inputs = {"image": input_batch(images, preprocess, 1)}
+    inputs = inputs_for(images, preprocess, 1)
     streams = sweep(
         lambda: engine.open(file, bench.threads), inputs, bench.streams, seconds=bench.seconds / 4
     )
-    memory = peak_memory(file, inputs["image"].shape, bench.threads, engine=kind)
+    memory = peak_memory(file, next(iter(inputs.values())).shape, bench.threads, engine=kind)
     return {"streams": {str(count): found.to_dict() for count, found in streams.items()}, **memory.figures()}
 
 
@@ -182,11 +184,13 @@ def by_form(
     found: dict[str, dict[int, Latency]] = {}
     for batch in batches:
         calls: dict[str, Callable[[], Any]] = {}
-        inputs = {"image": input_batch(images, preprocess, batch)}
+        inputs = inputs_for(images, preprocess, batch)
         for name, session in sessions.items():
             calls[name] = lambda session=session, inputs=inputs: session.run(inputs)
         if teacher is not None and teacher.preprocess is not None:
-            pixels = torch.from_numpy(input_batch(images, teacher.preprocess, batch)).to(teacher.device)
+            seen = torch.from_numpy(input_batch(images, teacher.preprocess, batch))
+            # It looks at single images, whatever they show: of objects at all their views as one batch.
+            pixels = seen.reshape(-1, *seen.shape[-3:]).to(teacher.device)
             calls[TEACHER] = lambda pixels=pixels, teacher=teacher: teacher.encode_image(pixels).cpu()
         measured = interleave(
             calls,
@@ -202,24 +206,40 @@ def by_form(
 
 
 def input_batch(images: ImageSet, preprocess: Preprocess, batch: int) -> np.ndarray:
-    """Return real test images as a network's input (B, 3, H, W), repeated where there are fewer."""
-    chosen = [images.file(index % len(images)) for index in range(batch)]
-    return np.stack([preprocess(open_image(file)) for file in chosen])
+    """Return real test images as a network's input (B, 3, H, W), repeated where there are fewer.
+
+    Of objects it is (B, V, 3, H, W), with the views that evaluation shows.
+    """
+    chosen = images.subset([index % len(images) for index in range(batch)])
+    return next(eval_batches(chosen, preprocess, batch_size=batch))["image"].numpy()
+
+
+def inputs_for(images: ImageSet, preprocess: Preprocess, batch: int) -> dict[str, np.ndarray]:
+    """Return `input_batch` under the name that a student of such images has for it."""
+    name = "views" if isinstance(images, ObjectSet) else "image"
+    return {name: input_batch(images, preprocess, batch)}
 
 
 def phases_of(
     session: Session, preprocess: Preprocess, images: ImageSet, head: Classify, bench: BenchConfig
 ) -> dict[str, Latency]:
-    """Return decode, preprocess, compute and head times of single images."""
+    """Return decode, preprocess, compute and head times of single images, or of single objects."""
     chosen = np.linspace(0, len(images) - 1, min(PHASE_IMAGES, len(images))).astype(int)
     return measure_phases(
-        [images.file(int(index)) for index in chosen],
+        [files_shown(images, int(index)) for index in chosen],
         preprocess=preprocess,
         session=session,
         head=head,
         seconds=bench.seconds / 2,
         warmup_seconds=bench.warmup_seconds / 2,
     )
+
+
+def files_shown(images: ImageSet, index: int) -> Path | list[Path]:
+    """Return the file of an image, or those of the views that evaluation shows of an object."""
+    if isinstance(images, ObjectSet):
+        return [images.root / view for view in images.shown_views(index)]
+    return images.file(index)
 
 
 def latency_gate(

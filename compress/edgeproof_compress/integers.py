@@ -35,7 +35,6 @@ class IntegerStudent(nn.Module):
         super().__init__()
         self.embedding_dim, self.preprocess = student.embedding_dim, student.preprocess
         self.input_name = student.input_name
-        self.input_name = student.input_name
         self.graph = copy.deepcopy(student.graph).cpu().eval()
         weights = student.weight_quantizers()
         for name in student.spec.layers:

@@ -64,7 +64,6 @@ class QuantizedStudent(Student):
         self.spec = spec
         self.embedding_dim, self.preprocess, self.classes = base.embedding_dim, base.preprocess, base.classes
         self.input_name = base.input_name
-        self.input_name = base.input_name
         self.base_card = base.card()
         self.graph = trace(base)
         self.unfolded = fold_batch_norms(self.graph)

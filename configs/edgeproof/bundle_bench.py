@@ -118,6 +118,7 @@ def measure_models(
 ) -> Measured:
     """Measure all models in alternating rounds, at each batch size."""
     sessions = {model.name: session for model, session in opened.sessions.items()}
+    views = preprocess_of(opened.bundle).views
     watch = Watch(uses_gpu=any(on_gpu(session) for session in sessions.values()))
     found: dict[str, dict[int, Latency]] = {name: {} for name in sessions}
     with ExitStack() as stack:
@@ -125,7 +126,7 @@ def measure_models(
         for batch in batches:
             calls = {}
             for name, session in sessions.items():
-                inputs = inputs_of(session, batch)
+                inputs = inputs_of(session, batch, views)
                 calls[name] = lambda session=session, inputs=inputs: session.run(inputs)
             times = interleave(
                 calls, seconds=seconds, warmup_seconds=seconds / 4, rounds=ROUNDS, meters=meters
@@ -142,31 +143,36 @@ def measure_models(
 def measure_alone(opened: Opened, model: Model, options: BenchOptions) -> Alone:
     """Measure the phases of an image, several clients at once, and the memory of a model."""
     bundle, session = opened.bundle, opened.sessions[model]
-    inputs = inputs_of(session, 1)
+    inputs = inputs_of(session, 1, preprocess_of(bundle).views)
 
     def another() -> Session:
         return open_engine(bundle, model.engine, options.threads, model=model.file)
 
     shape = next(iter(inputs.values())).shape
     return Alone(
-        phases_of(bundle, session, options.seconds / 4) if "image" in inputs else {},
+        phases_of(bundle, session, options.seconds / 4),
         sweep(another, inputs, options.streams, seconds=options.seconds / 4),
         peak_memory(bundle.path, shape, options.threads, engine=model.engine, in_bundle=model.file),
     )
 
 
+def preprocess_of(bundle: Bundle) -> Preprocess:
+    """Return a bundle's preprocessing."""
+    return Preprocess.from_dict(bundle.read_json(PREPROCESS_FILE))
+
+
 def phases_of(bundle: Bundle, session: Session, seconds: float) -> dict[str, Latency]:
-    """Return where the time of one photo of the bundle's self-test goes; nothing where it has none.
+    """Return where the time of a photo, or object, of the bundle's self-test goes; nothing where it has none.
 
     Those are kept as the network sees them, so that decoding and resizing take less than of a camera's.
     """
     test = read_self_test(bundle)
-    photos = [image.file for image in test.images if not image.edge] if test else []
+    photos = [image.files for image in test.images if not image.edge] if test else []
     if not photos:
         return {}
     return measure_phases(
-        [bundle.read(name) for name in photos],
-        preprocess=Preprocess.from_dict(bundle.read_json(PREPROCESS_FILE)),
+        [[bundle.read(name) for name in files] for files in photos],
+        preprocess=preprocess_of(bundle),
         session=session,
         head=read_head(bundle).probabilities,
         seconds=seconds,

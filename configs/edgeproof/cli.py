@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from edgeproof import bundle_commands, data_commands, head_commands, measure_commands, verify_command
+from edgeproof import (
+    bundle_commands,
+    data_commands,
+    head_commands,
+    measure_commands,
+    study_command,
+    verify_command,
+)
 from edgeproof.chain_runs import run_chain, stage_command
 from edgeproof.options import (
     DeviceOption,
@@ -100,6 +107,7 @@ app.add_typer(head_commands.head_app, name="head")
 app.command()(verify_command.verify)
 app.command()(measure_commands.bench)
 app.command()(measure_commands.advise)
+app.command()(study_command.study)
 app.command()(bundle_commands.demo)
 app.command()(bundle_commands.push)
 app.command("export-triton")(bundle_commands.export_triton)
@@ -110,12 +118,15 @@ def predict(
     bundle: Annotated[
         Path, typer.Argument(metavar="BUNDLE|RUN", help="A bundle (folder or .tar), or a run.")
     ],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="One or more images.")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE|FOLDER", help="Images; of objects, a folder of views each.")
+    ],
     engine: Annotated[str, typer.Option(metavar="NAME", help="See `edgeproof ls engines`.")] = "onnxruntime",
     labels: Annotated[
         str | None, typer.Option(metavar="FILE|A,B,C", help="Choose among these labels only.")
     ] = None,
     top: Annotated[int, typer.Option(min=1, metavar="N", help="How many labels to show.")] = 5,
+    one_object: Annotated[bool, typer.Option("--object", help="The images are views of one object.")] = False,
     rebuild: RebuildOption = False,
     as_json: JsonOption = False,
 ) -> int:
@@ -123,7 +134,14 @@ def predict(
     from edgeproof.prediction import predict
 
     return predict(
-        bundle, images, engine=engine, labels=labels, top=top, as_json_text=as_json, rebuild=rebuild
+        bundle,
+        images,
+        engine=engine,
+        labels=labels,
+        top=top,
+        as_json_text=as_json,
+        rebuild=rebuild,
+        one_object=one_object,
     )
 
 

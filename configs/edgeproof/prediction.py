@@ -9,8 +9,8 @@ from pathlib import Path
 
 from edgeproof.bundles import bundle_of, open_student
 from edgeproof_configs.errors import EdgeproofError, MissingPackageError, UsageError
-from edgeproof_deploy.runtime.__main__ import as_json, as_text, read_labels
-from edgeproof_deploy.runtime.errors import BundleError, LabelError, UnavailableError
+from edgeproof_deploy.runtime.__main__ import as_json, as_one_object, as_text, read_labels
+from edgeproof_deploy.runtime.errors import BundleError, LabelError, RequestError, UnavailableError
 from edgeproof_deploy.runtime.predictor import ENGINES, Predictor
 from edgeproof_deploy.runtime.preprocess import ImageError
 from edgeproof_deploy.runtime.session import PLANS
@@ -25,22 +25,26 @@ def predict(
     top: int,
     as_json_text: bool,
     rebuild: bool = False,
+    one_object: bool = False,
 ) -> int:
-    """Print the best labels of each image and return the exit code.
+    """Print the best labels of each image, or object, and return the exit code.
 
     Args:
         place: a bundle, or a run that has one.
         images: image files, or folders of them; those that cannot be read are told on stderr, and the others
-            are still predicted.
+            are still predicted. Where the bundle looks at objects each folder is one, and a file an object
+            with one view.
         engine: what runs the model.
         labels: choose among these labels only: a file with one a line, or `a,b,c`. With a text tower in the
             bundle they may be any words.
         top: how many labels an image.
         as_json_text: print one JSON document.
         rebuild: build a plan from the bundle's ONNX file where none of the bundle fits this machine.
+        one_object: the images are views of one object.
 
     Raises:
-        UsageError: there is no bundle, it does not know one of the labels, or nothing can be rebuilt.
+        UsageError: there is no bundle, it does not know one of the labels, nothing can be rebuilt, or it
+            looks at single images and is asked about an object.
         EdgeproofError: a file of the bundle was changed or is missing.
         MissingPackageError: the engine cannot be used here.
     """
@@ -49,7 +53,8 @@ def predict(
     with runtime_errors(bundle):
         chosen = read_labels(labels) if labels is not None else None
         predictor = open_predictor(place, bundle, engine, rebuild)
-        predictions = predictor.predict(list(images), top, chosen, broken=broken)
+        asked = as_one_object(predictor, images) if one_object else list(images)
+        predictions = predictor.predict(asked, top, chosen, broken=broken)
     if as_json_text:
         print(as_json(predictions, broken))
     elif predictions:
@@ -68,6 +73,8 @@ def runtime_errors(bundle: Path) -> Iterator[None]:
         raise EdgeproofError(str(error), where=bundle, fix="copy or make the bundle again") from error
     except LabelError as error:
         raise UsageError(str(error), where=bundle / "labels.txt") from error
+    except RequestError as error:
+        raise UsageError(str(error), where=bundle) from error
     except UnavailableError as error:
         raise MissingPackageError(str(error), fix="see `edgeproof ls engines`") from error
 

@@ -20,6 +20,10 @@ def objects(recipe: Recipe) -> Iterator[Finding]:
     said = f"data of kind '{recipe.data.kind}' have single images, no objects with views: remove it"
     if recipe.train.sampler is not None:
         yield ("train", "sampler"), said
+    if recipe.deploy.views is not None:
+        yield ("deploy", "views"), said
+    if recipe.gates.map_drop is not None:
+        yield ("gates", "map_drop"), said
     for key, plain in (("view_pooling", "mean"), ("views", "all")):
         if getattr(recipe.teacher, key) != plain:
             yield ("teacher", key), said

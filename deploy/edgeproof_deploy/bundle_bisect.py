@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,13 +21,14 @@ from edgeproof_deploy.runtime.errors import BundleError, UnavailableError
 from edgeproof_deploy.runtime.openvino_session import OpenVinoSession, why_not_installed
 from edgeproof_deploy.runtime.predictor import PREPROCESS_FILE
 from edgeproof_deploy.runtime.preprocess import ImageError, Preprocess, open_image
-from edgeproof_deploy.runtime.self_test import FOLDER, read_self_test, self_test_inputs
+from edgeproof_deploy.runtime.self_test import FOLDER, alike, read_self_test, self_test_inputs
 from edgeproof_deploy.runtime.session import MODEL_FILE, PLANS, OnnxSession
 
 if TYPE_CHECKING:
     from edgeproof_deploy.runtime.plan_build import BuiltPlan
 
 IMAGES = 4
+BISECTED_VIEWS = 2
 REFERENCE_IMAGES = 1
 PLAIN, OPTIMISED, EVALUATOR = "onnxruntime unoptimised", "onnxruntime", "onnx reference evaluator"
 
@@ -49,7 +51,7 @@ def bisect_bundle(path: Path, images: Path | None = None, threads: int | None = 
         if images is not None:
             inputs = inputs_of(images_in(images), preprocess)
         elif test is not None:
-            inputs = self_test_inputs(bundle, test, preprocess)[0][:IMAGES]
+            inputs = alike(self_test_inputs(bundle, test, preprocess)[0])[:IMAGES]
         else:
             inputs = noise_of(preprocess)
         names = [f"{stem}.onnx" for stem in FORMS if f"{stem}.onnx" in bundle.listed]
@@ -67,6 +69,9 @@ def bisect_run(run: Path, threads: int | None = None) -> list[str]:
     """
     card = read_json(run / "train" / "config.json")
     preprocess = Preprocess.from_dict(card["edgeproof"]["preprocess"])
+    model = onnx.load(run / "export" / MODEL_FILE)
+    if model.graph.input[0].name == "views":
+        preprocess = replace(preprocess, views=BISECTED_VIEWS)
     inputs = inputs_of(images_in(run / "verify" / FOLDER), preprocess)
     files = {f"{stem}.onnx": run / "export" / f"{stem}.onnx" for stem in FORMS}
     models = {name: onnx.load(file) for name, file in files.items() if file.is_file()}
@@ -111,7 +116,7 @@ def bisect_models(
 def told(reference: Side, candidate: Side, inputs: np.ndarray, limit: float) -> str:
     """Return how two sides compare, in words."""
     try:
-        found = bisect(reference, candidate, {"image": inputs}, limit)
+        found = bisect(reference, candidate, {reference.model.graph.input[0].name: inputs}, limit)
     except UnavailableError as error:
         return f"{candidate.name} cannot run it: {str(error)[:200]}"
     if found is None:
@@ -164,7 +169,8 @@ def in_plan(model: onnx.ModelProto, inputs: Arrays, *, engine: str) -> Arrays:
     from edgeproof_deploy.runtime.plans import Here, open_session
 
     here = Here.of(engine)
-    built = marked_plan(model, engine, len(next(iter(inputs.values()))), here.device.compute_capability)
+    shape = next(iter(inputs.values())).shape
+    built = marked_plan(model, engine, shape, here.device.compute_capability)
     session = open_session(built.plan, built.sidecar, here, built.sidecar.plan)
     try:
         return session.run(inputs)
@@ -172,20 +178,21 @@ def in_plan(model: onnx.ModelProto, inputs: Arrays, *, engine: str) -> Arrays:
         session.close()
 
 
-def marked_plan(model: onnx.ModelProto, engine: str, count: int, capability: str) -> BuiltPlan:
+def marked_plan(model: onnx.ModelProto, engine: str, shape: tuple[int, ...], capability: str) -> BuiltPlan:
     """Build a plan of a model with marked outputs.
 
     Args:
         model: the marked one.
         engine: `tensorrt`, which builds for the device at hand, or `tensorrt_rtx`.
-        count: how many images it is run on at once.
+        shape: of the images that it is run on at once, (B, 3, H, W) or (B, V, 3, H, W).
         capability: compute capability that TensorRT-RTX builds for.
     """
     from edgeproof_deploy.runtime.plan_build import build_plan
     from edgeproof_deploy.runtime.plan_sidecar import PlanSettings
 
     targets = (capability,) if engine == "tensorrt_rtx" else ()
-    settings = PlanSettings((count,), compute_capabilities=targets)
+    views = shape[1:2] if len(shape) == 5 else ()
+    settings = PlanSettings(shape[:1], compute_capabilities=targets, views=views)
     data = with_named_output(model)
     return build_plan(engine, data, settings, onnx_name="marked.onnx", plan_name="marked.engine")
 
@@ -215,17 +222,23 @@ def why_no_plans(engine: str) -> str | None:
 def inputs_of(files: Sequence[Path], preprocess: Preprocess) -> np.ndarray:
     """Return the first few images as the network's input, float32 (N, 3, H, W).
 
+    Where it takes views an object has two images, such as they are: to engines all objects are alike.
+
     Raises:
         EdgeproofError: an image cannot be read.
     """
     try:
-        return np.stack([preprocess(open_image(file)) for file in files[:IMAGES]])
+        inputs = np.stack([preprocess(open_image(file)) for file in files[:IMAGES]])
+        if preprocess.views is None:
+            return inputs
+        return np.stack([np.stack([one, other]) for one, other in zip(inputs, np.roll(inputs, 1, axis=0))])
     except ImageError as error:
         raise EdgeproofError(str(error)) from error
 
 
 def noise_of(preprocess: Preprocess) -> np.ndarray:
     """Return noise as the network's input."""
-    side = preprocess.image_size
-    pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, side, side, 3), dtype=np.uint8)
-    return preprocess.normalise(pixels)
+    side, views = preprocess.image_size, preprocess.views
+    pixels = np.random.default_rng(0).integers(0, 256, (IMAGES * (views or 1), side, side, 3), dtype=np.uint8)
+    inputs = preprocess.normalise(pixels)
+    return inputs if views is None else inputs.reshape(IMAGES, views, *inputs.shape[1:])

@@ -1,4 +1,4 @@
-"""The images that a bundle is verified on: the user's, or those that it carries."""
+"""The images, or objects with their views, of a user that a bundle is verified on."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from edgeproof_configs.errors import DataError
 from edgeproof_configs.progress import progress
 from edgeproof_deploy.decisions import Vocabulary
 from edgeproof_deploy.runtime.head import ClassifierHead, Head, ZeroShotHead
+from edgeproof_deploy.runtime.objects import named_objects, prepared_objects
 from edgeproof_deploy.runtime.preprocess import ImageError, Preprocess, open_image
 from edgeproof_deploy.runtime.session import Session
 
@@ -22,12 +23,13 @@ NO_LABEL = -1
 
 @dataclass
 class Embedded:
-    """What sessions gave for the images of a folder.
+    """What sessions gave for the images of a folder, or for the objects in it.
 
     Attributes:
-        files: of the images that could be read.
+        files: of the images that could be read; of objects their folders.
         rows: embeddings (N, D) by the session's name.
-        first: the first few images as the network's input, float32 (M, 3, H, W).
+        first: the first few images as the network's input, float32 (M, 3, H, W); of objects (M, V, 3, H, W),
+            all with as many views as the first.
         broken: of the other images, why they could not be read.
     """
 
@@ -57,7 +59,8 @@ def embed_folder(
     """Run every session over the images of a folder; each image is decoded once.
 
     Args:
-        folder: of the images.
+        folder: of the images. Where the bundle takes views each folder in it, at any depth, that holds images
+            itself is an object.
         preprocess: of the bundle.
         sessions: by name.
         keep: how many inputs are kept.
@@ -66,14 +69,18 @@ def embed_folder(
         DataError: it holds no image that can be read.
     """
     found, rows = Embedded(), {name: [] for name in sessions}
-    files = images_in(folder)
-    with progress("verify", len(files), "images") as shown:
-        for names, inputs in _batches(files, preprocess, found.broken):
+    files, batches, what = images_in(folder), _batches, "images"
+    if preprocess.views is not None:
+        files, batches, what = sorted({file.parent for file in files}), _batches_of_objects, "objects"
+    with progress("verify", len(files), what) as shown:
+        for names, inputs in batches(files, preprocess, found.broken):
             found.files += names
-            if len(found.first) < keep:
-                found.first = inputs if not len(found.first) else np.concatenate([found.first, inputs])[:keep]
+            if not len(found.first):
+                found.first = inputs[:keep]
+            elif len(found.first) < keep and inputs.shape[1:] == found.first.shape[1:]:
+                found.first = np.concatenate([found.first, inputs])[:keep]
             for name, session in sessions.items():
-                rows[name].append(session.run({"image": inputs})["embedding"])
+                rows[name].append(session.run({session.input_name: inputs})["embedding"])
             shown.advance(len(names))
     if not found.files:
         raise DataError(f"no image can be read: {found.broken[0]}", where=folder)
@@ -97,15 +104,27 @@ def _batches(
             yield names, np.stack(inputs)
 
 
+def _batches_of_objects(
+    folders: list[Path], preprocess: Preprocess, broken: list[str]
+) -> Iterator[tuple[list[Path], np.ndarray]]:
+    size = max(1, BATCH // (preprocess.views or 1))
+    unread: list[ImageError] = []
+    named = named_objects([str(folder) for folder in folders], unread)
+    batches = prepared_objects(named, preprocess, batch_size=size, workers=0, broken=unread)
+    for names, inputs in batches:
+        yield [Path(name) for name in names], inputs
+    broken += [str(error) for error in unread]
+
+
 def vocabulary_of(head: Head, files: list[Path], folder: Path) -> Vocabulary:
     """Return the bundle's labels and what is true of the images.
 
-    An image's label is the name of the folder that it lies in, where the bundle has that label; `_` may
-    stand for a blank.
+    The label of an image, or of an object, is the name of the folder that it lies in, where the bundle has
+    that label; `_` may stand for a blank.
 
     Args:
         head: of the bundle.
-        files: of the images.
+        files: of the images, or folders of the objects.
         folder: that they were found in.
     """
     rows = {label: row for row, label in enumerate(head.labels)}

@@ -162,16 +162,24 @@ def skipped_lines(skipped: dict[Model, str]) -> list[str]:
     return lines
 
 
-def inputs_of(session: Session, batch: int) -> dict[str, np.ndarray]:
+def inputs_of(session: Session, batch: int, views: int | None = None) -> dict[str, np.ndarray]:
     """Return noise as a session's input, float32, as if normalised; it takes as long as photos.
 
+    Args:
+        session: of a model.
+        batch: images, or objects.
+        views: of each object, where the session takes views.
+
     Raises:
-        UsageError: a side of the input other than the batch is not fixed, or the batch is, to another size.
+        UsageError: a side of the input other than batch and views is not fixed, or the batch is, to another
+            size.
     """
     random = np.random.default_rng(0)
     made = {}
     for name, shape in session.inputs.items():
         first, *rest = shape
+        if name == "views" and views is not None:
+            rest[0] = views
         if not all(isinstance(side, int) and side > 0 for side in rest):
             raise UsageError(f"input '{name}' of {session.model} has sides of no fixed size: {shape}")
         if isinstance(first, int) and first > 0 and first != batch:

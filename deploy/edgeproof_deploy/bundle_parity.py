@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from edgeproof_configs.errors import EdgeproofError, GateError
 from edgeproof_configs.schema import GatesConfig
-from edgeproof_deploy.batches import batch_gate
+from edgeproof_deploy.batches import batch_gate, order_gates
 from edgeproof_deploy.bundle import tampered
 from edgeproof_deploy.bundle_images import embed_folder, vocabulary_of
 from edgeproof_deploy.bundle_models import Model, Opened, open_models, skipped_lines
@@ -32,7 +32,7 @@ from edgeproof_deploy.runtime.head import Head, read_head
 from edgeproof_deploy.runtime.plans import batches
 from edgeproof_deploy.runtime.predictor import PREPROCESS_FILE
 from edgeproof_deploy.runtime.preprocess import Preprocess
-from edgeproof_deploy.runtime.self_test import REFERENCE, SelfTest, read_self_test, self_test_inputs
+from edgeproof_deploy.runtime.self_test import REFERENCE, SelfTest, alike, read_self_test, self_test_inputs
 from edgeproof_deploy.runtime.session import MODEL_FILE, OnnxSession, Session
 from edgeproof_deploy.runtime.specialists import Specialists
 
@@ -149,7 +149,8 @@ def on_own_images(found: BundleParity, opened: Opened, test: SelfTest, preproces
     inputs, differing = self_test_inputs(opened.bundle, test, preprocess)
     found.gates.append(at_most("pixels", float(len(differing)), 0.0))
     photos = test.photos
-    found.said.append(f"{photos} photos and {len(inputs) - photos} drawn images that the bundle carries")
+    what = "photos" if preprocess.views is None else "objects"
+    found.said.append(f"{photos} {what} and {len(inputs) - photos} drawn images that the bundle carries")
     if differing:
         found.said.append(f"their pixels differ from those when it was made: {', '.join(differing)}")
     edges = [image.file for image in test.images[photos:]]
@@ -157,7 +158,8 @@ def on_own_images(found: BundleParity, opened: Opened, test: SelfTest, preproces
     for model, session in opened.sessions.items():
         if model.file not in test.limits:
             continue
-        rows = np.concatenate([session.run({"image": image[None]})["embedding"] for image in inputs])
+        name = session.input_name
+        rows = np.concatenate([session.run({name: image[None]})["embedding"] for image in inputs])
         stored = test.outputs[model.file]
         here = Form(model.form, model.engine, model.precision, rows[:photos], edges=rows[photos:])
         before = Form(f"{model.file} when made", embeddings=stored[:photos], edges=stored[photos:])
@@ -165,7 +167,8 @@ def on_own_images(found: BundleParity, opened: Opened, test: SelfTest, preproces
         if not photos:
             limits = replace(limits, cosine=None)
         pair = compare_pair(before, here, limits, None, edges)
-        pair.gates.append(batch_gate(session, inputs[:9], batches(opened.bundle)))
+        some = alike(inputs)[:9]
+        pair.gates += [batch_gate(session, some, batches(opened.bundle)), *order_gates(session, some)]
         found.pairs.append(pair)
         if photos and model.file != MODEL_FILE:
             was = numerics(test.outputs[REFERENCE][:photos], stored[:photos]).cosine_min
@@ -190,7 +193,8 @@ def on_users_images(
     seen = embed_folder(folder, preprocess, sessions)
     vocabulary = vocabulary_of(head_for(bundle, seen.files, threads, stack), seen.files, folder)
     labelled = 0 if vocabulary is None else int((vocabulary.labels >= 0).sum())
-    found.said.append(f"{len(seen.files)} images of {folder}, {labelled} of them with a label of the bundle")
+    what = "images" if preprocess.views is None else "objects"
+    found.said.append(f"{len(seen.files)} {what} of {folder}, {labelled} of them with a label of the bundle")
     if seen.broken:
         found.said.append(f"{len(seen.broken)} images cannot be read, the first: {seen.broken[0]}")
     reference = Form("student", "onnxruntime unoptimised", embeddings=seen.rows[""])
@@ -199,7 +203,7 @@ def on_users_images(
         here = Form(model.form, model.engine, model.precision, seen.rows[model.name])
         limits = limits_on_images(model, gates, labelled=labelled > 0, decides=vocabulary is not None)
         pair = compare_pair(reference, here, limits, vocabulary)
-        pair.gates.append(batch_gate(session, seen.first, batches(bundle)))
+        pair.gates += [batch_gate(session, seen.first, batches(bundle)), *order_gates(session, seen.first)]
         found.pairs.append(pair)
 
 
@@ -216,15 +220,18 @@ def head_for(bundle: Bundle, files: list[Path], threads: int | None, stack: Exit
 def on_noise(found: BundleParity, opened: Opened, preprocess: Preprocess) -> None:
     """Run every model of a bundle without images on noise: it must give numbers, the same in every batch."""
     side = preprocess.image_size
-    noise = np.random.default_rng(0).integers(0, 256, (9, side, side, 3), dtype=np.uint8)
+    views = preprocess.views
+    noise = np.random.default_rng(0).integers(0, 256, (9 * (views or 1), side, side, 3), dtype=np.uint8)
     inputs = preprocess.normalise(noise)
+    if views is not None:
+        inputs = inputs.reshape(9, views, *inputs.shape[1:])
     found.said.append("noise only: the bundle carries no images; give some with --images DIR")
     for model, session in opened.sessions.items():
-        rows = session.run({"image": inputs})["embedding"]
+        rows = session.run({session.input_name: inputs})["embedding"]
         broken = float((~np.isfinite(rows).all(axis=1)).sum())
         gates = [at_most("finite", broken, 0.0)]
         if not broken:
-            gates.append(batch_gate(session, inputs, batches(opened.bundle)))
+            gates += [batch_gate(session, inputs, batches(opened.bundle)), *order_gates(session, inputs)]
         found.others.append(Judged(f"noise -> {model.name}", gates))
 
 

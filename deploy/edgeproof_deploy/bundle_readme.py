@@ -52,10 +52,21 @@ TEXT_WORDS = """
 It carries the teacher's text tower: `--labels` and `predictor.set_labels([...])` take any words.
 """
 
+GALLERY_WORDS = """
+Its head is a gallery: it keeps the embeddings of objects with their names, and answers with the class of the
+nearest. A prediction lists the nearest ones with their cosines (`nearest`).
+"""
+
 PLAN_WORDS = """
 A plan in `engines/` serves the GPUs that are named here, and the version of TensorRT that its `.json` names;
 elsewhere `--rebuild` builds one from the ONNX file. Of a plan that was built, not run here, nothing was
 measured.
+"""
+
+
+VIEWS_WORDS = """
+Each folder is one object and holds its views, any number of them in any order; it was evaluated with {views}. A
+single photo is an object with one view, and `--object a.jpg b.jpg` takes photos as the views of one.
 """
 
 
@@ -72,6 +83,16 @@ def bundle_readme(parts: BundleParts, names: Sequence[str]) -> str:
     listed = sorted({*names, "preprocess.json", "manifest.json"})
     table = "\n".join(f"| `{name}` | {purpose(name, parts)} |" for name in listed)
     head = head_words((parts.head / HEAD_FILE).read_bytes())
+    views = preprocess.views
+    further = [
+        words
+        for words, there in (
+            (TEXT_WORDS, parts.text and head.open_vocabulary),
+            (GALLERY_WORDS, head.keeps_objects),
+            (SELF_TEST_WORDS, parts.self_test),
+        )
+        if there
+    ]
     verdict = parts.facts.get("verdict")
     said = f"\n{verdict}\n" if verdict else ""
     return f"""# {parts.name}
@@ -83,27 +104,27 @@ On the device, with Python 3.10 or newer and no PyTorch:
 ```
 pip install numpy pillow onnxruntime
 pip install --no-deps edgeproof
-python -m edgeproof_deploy.runtime THIS_FOLDER photo.jpg
+python -m edgeproof_deploy.runtime THIS_FOLDER {"photo.jpg" if views is None else "FOLDER_OF_VIEWS"}
 ```
-
+{"" if views is None else VIEWS_WORDS.format(views=views)}
 `--json` prints JSON, `--top 3` fewer labels, `--labels a,b,c` chooses between some labels. From Python:
 
 ```python
 from edgeproof_deploy.runtime.predictor import Predictor
 
 predictor = Predictor.open("THIS_FOLDER")
-print(predictor.predict("photo.jpg", top_k=3))
+print(predictor.predict("{"photo.jpg" if views is None else "FOLDER_OF_VIEWS"}", top_k=3))
 ```
 
 Every file is compared with `manifest.json` before it is used. That finds damage and edits.
 It is no signature.
-{TEXT_WORDS if parts.text and head.open_vocabulary else ""}{SELF_TEST_WORDS if parts.self_test else ""}
+{"".join(further)}
 ## Run it without edgeproof
 
 1. Decode the image to 8-bit RGB, turned as its EXIF orientation says, transparency on white.
 2. Resize the short side to {preprocess.resize_size} pixels ({preprocess.interpolation}, antialiased, as
    Pillow does it), then cut {side} x {side} from the centre.
-3. `(pixel / 255 - mean) / std` with mean {mean} and std {std}: `image`, float32 (batch, 3, {side}, {side}).
+3. `(pixel / 255 - mean) / std` with mean {mean} and std {std}: {tensor_words(side, views)}.
 4. Run `{parts.facts.get("model", "model.onnx")}`; {head.steps}
 
 ## Files
@@ -112,6 +133,16 @@ It is no signature.
 |---|---|
 {table}
 {PLAN_WORDS if parts.engines else ""}"""
+
+
+def tensor_words(side: int, views: int | None) -> str:
+    """Return name, type and shape of the model's input."""
+    if views is None:
+        return f"`image`, float32 (batch, 3, {side}, {side})"
+    return (
+        f"those of all views of an object are\n   `views`, float32 (batch, views, 3, {side}, {side}),"
+        " any number of views in any order"
+    )
 
 
 def purpose(name: str, parts: BundleParts) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgeproof_deploy.paired import Interval, class_intervals, difference_interval, mcnemar_p
-from edgeproof_deploy.retrieval import retrieval_changes
+from edgeproof_deploy.retrieval import ranking_changes, retrieval_changes
 from edgeproof_deploy.runtime.head import Head
 from edgeproof_train.metrics import cosines_to, head_metrics, ranks, zero_shot_metrics
 
@@ -34,6 +34,7 @@ class Vocabulary:
         paths: N names of the images.
         head: that was fitted and decides; None: the nearest text embedding does, or the scores.
         teacher_head: fitted on the teacher's embeddings, which it decides for; None: the same as `head`.
+        of_objects: whether the images are objects, whose searches are judged by their whole rankings.
     """
 
     names: tuple[str, ...]
@@ -43,6 +44,7 @@ class Vocabulary:
     unseen: Collection[str] = ()
     head: Head | None = None
     teacher_head: Head | None = None
+    of_objects: bool = False
 
     @property
     def class_scores(self) -> bool:
@@ -98,6 +100,7 @@ class Decisions:
         recall_changes: `{label, images, reference, candidate, delta}` for each class whose recall changed,
             the largest loss first.
         retrieval: as `retrieval_changes` returns it; None where embeddings are the labels' scores.
+        ranking: as `ranking_changes` returns it, of objects.
     """
 
     top1_agreement: float
@@ -112,6 +115,14 @@ class Decisions:
     intervals: dict[str, Interval] = field(default_factory=dict)
     recall_changes: list[dict[str, Any]] = field(default_factory=list)
     retrieval: dict[str, Any] | None = None
+    ranking: dict[str, dict[str, Any]] | None = None
+
+    @property
+    def map_drop(self) -> float | None:
+        """Mean average precision lost in the worse of the two searches; None where none was measured."""
+        if self.ranking is None:
+            return None
+        return max(-search["map"]["delta"] for search in self.ranking.values())
 
 
 def compare_decisions(
@@ -157,6 +168,8 @@ def compare_decisions(
     if not vocabulary.class_scores:
         changes = retrieval_changes(reference, candidate, vocabulary.labels, vocabulary.text)
         found = replace(found, retrieval=changes)
+        if vocabulary.of_objects:
+            found = replace(found, ranking=ranking_changes(reference, candidate, vocabulary.labels))
     metrics = {"reference": before.metrics(reference), "candidate": vocabulary.metrics(candidate)}
     return with_accuracy(found, metrics, vocabulary, scores, tied)
 

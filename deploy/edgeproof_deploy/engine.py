@@ -33,6 +33,7 @@ class BuildOptions:
     Attributes:
         batch: batch sizes to serve. The plan is tuned for the first, and takes all from the smallest to the
             largest.
+        views: of a student of views, the numbers of views of an object to serve, likewise.
         compute_capability: of the devices that TensorRT-RTX builds for, such as `8.6`, or several.
         precision: of the arithmetic; it lies in the ONNX file, and is named here for the plan's name.
         label: what the plan is called in place of its precision.
@@ -52,6 +53,7 @@ class BuildOptions:
     hardware_compatible: str = "none"
     optimization_level: int = 3
     cuda_graph: bool = False
+    views: tuple[int, ...] = ()
 
     @property
     def capabilities(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from edgeproof_data.loader import eval_batches
+from edgeproof_data.objects import ObjectSet
 from edgeproof_deploy.answers import Answers, spread
 from edgeproof_deploy.decisions import Vocabulary
 from edgeproof_deploy.grad_cam import COARSEST, grad_cam, overlay
@@ -58,6 +59,8 @@ def with_map(right: np.ndarray, labelled: np.ndarray) -> np.ndarray:
 def heat_maps(answers: Answers, at: np.ndarray) -> list[dict[str, Any]]:
     """Return for some images what speaks for their first answer, in the student in PyTorch.
 
+    Of objects it is what speaks for it in the first view.
+
     Returns:
         `{"jpeg": base64, "node", "cells": [h, w]}` for each, or `{"reason"}` where the student has no map,
         or its head no gradient here.
@@ -68,7 +71,11 @@ def heat_maps(answers: Answers, at: np.ndarray) -> list[dict[str, Any]]:
         return [{"reason": "the head is no single matrix: it has no gradient here"} for _ in at]
     student = Student.load(answers.data.context.run.stage("train"))
     images = answers.data.split("test").subset(at)
+    if isinstance(images, ObjectSet):
+        # Each view has a map of its own: the first one's is shown, as if the object had no other.
+        images = images.showing(1)
     seen = next(eval_batches(images, student.preprocess, batch_size=len(at)))["image"]
+    seen = seen[:, 0] if seen.ndim == 5 else seen
     found = grad_cam(student, seen, score)
     if found is None:
         reason = f"the student has no feature map of at least {COARSEST} x {COARSEST} cells"
@@ -109,7 +116,7 @@ def example(answers: Answers, index: int, shares: np.ndarray) -> dict[str, Any]:
     true = vocabulary.names[label] if label >= 0 else None
     return {
         "path": vocabulary.paths[index],
-        "thumbnail": thumbnail(answers.data.source.split("test").root / vocabulary.paths[index]),
+        "thumbnail": thumbnail(answers.data.split("test").file(index)),
         "true": true,
         "top": [[vocabulary.names[i], round(float(shares[i]), 4)] for i in best],
         "seen": true not in vocabulary.unseen,

@@ -33,6 +33,10 @@ INTEGER_COSINE_LIMIT = 0.99
 """Of a file in INT8, where a value in the middle of two levels may fall to either side. What is worse is no
 rounding any more; how near it is on real images is for `verify` to judge."""
 BATCHES = (1, 2, 5)
+BATCHES_OF_VIEWS = ((1, 1), (1, 4), (2, 2), (5, 3))
+"""Objects and views of each in the comparisons of a student of views, both of which are free."""
+TRACED = (2, 4)
+"""Objects and views of the example that is traced: numbers of which no network could take one for a rule."""
 IR_VERSION = 10
 """The newest that TensorRT 10.3 reads."""
 
@@ -65,8 +69,8 @@ class _Embedding(nn.Module):
         super().__init__()
         self.student = student
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.student(image).embedding
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        return self.student(given).embedding
 
 
 def export_onnx(
@@ -80,15 +84,17 @@ def export_onnx(
 ) -> ExportResult:
     """Write a student as ONNX and check the file.
 
-    Input `image`: float32 (batch, 3, H, W), RGB, already normalised. Output `embedding`: float32 (batch, D),
-    not normalised. Only the batch is dynamic. The file's `metadata_props` state this and the preprocessing.
+    Input `image`: float32 (batch, 3, H, W), RGB, already normalised; of a student of views `views` (batch,
+    views, 3, H, W). Output `embedding`: float32 (batch, D), not normalised. Only batch and views are dynamic.
+    The file's `metadata_props` state this and the preprocessing.
 
     Args:
         student: stays as it is; a copy in fp32 on the CPU is exported.
         path: the file to write, atomically.
         opset: ONNX operator set, 18 to 20.
         metadata: further texts for `metadata_props`, such as the recipe's name and digests.
-        images: float32 (N, 3, H, W) real inputs for the comparison with PyTorch; noise if None.
+        images: float32 (N, 3, H, W), or (N, V, 3, H, W), real inputs for the comparison with PyTorch; noise
+            if None.
         target: of a student with integer weights, the engine that the file is arranged for.
 
     Raises:
@@ -98,10 +104,9 @@ def export_onnx(
     network = copy.deepcopy(student).cpu().float()
     network.eval().requires_grad_(False)
     _refuse_large(network, path)
-    side = network.preprocess.image_size
-    chunks = _comparison_chunks(images, side)
+    chunks = _comparison_chunks(images, network)
     expected = _eager(network, chunks, path)
-    model = _trace(network, side, opset)
+    model = _trace(network, opset)
     clean_graph(model)
     if target is None:
         fold_pads(model)
@@ -137,16 +142,20 @@ def _refuse_large(network: nn.Module, path: Path) -> None:
         )
 
 
-def _trace(network: Exportable, side: int, opset: int) -> onnx.ModelProto:
+def _trace(network: Exportable, opset: int) -> onnx.ModelProto:
+    sides = (3, network.preprocess.image_size, network.preprocess.image_size)
+    free = ("batch", "views") if network.input_name == "views" else ("batch",)
+    example = torch.zeros(*TRACED[: len(free)], *sides)
+    dynamic = {axis: torch.export.Dim(name, min=1) for axis, name in enumerate(free)}
     try:
         program = torch.onnx.export(
             _Embedding(network).eval(),
-            (torch.zeros(2, 3, side, side),),
+            (example,),
             dynamo=True,
             opset_version=opset,
-            input_names=["image"],
+            input_names=[network.input_name],
             output_names=["embedding"],
-            dynamic_shapes={"image": {0: torch.export.Dim("batch", min=1)}},
+            dynamic_shapes={"given": dynamic},
             external_data=False,
             verbose=False,
         )
@@ -174,10 +183,11 @@ def clean_graph(model: onnx.ModelProto) -> None:
 def _described(student: Exportable) -> dict[str, str]:
     preprocess = student.preprocess
     side = preprocess.image_size
+    free = "batch, views" if student.input_name == "views" else "batch"
     return {
         "edgeproof_version": __version__,
-        "input": f"image: float32 (batch, 3, {side}, {side}), RGB, normalised outside the model: "
-        f"(pixel / 255 - mean) / std with mean {preprocess.mean} and std {preprocess.std}",
+        "input": f"{student.input_name}: float32 ({free}, 3, {side}, {side}), RGB, normalised outside the"
+        f" model: (pixel / 255 - mean) / std with mean {preprocess.mean} and std {preprocess.std}",
         "input_normalisation": "external",
         "output": f"embedding: float32 (batch, {student.embedding_dim}), not normalised",
         "embedding_normalised": "false",
@@ -186,14 +196,23 @@ def _described(student: Exportable) -> dict[str, str]:
     }
 
 
-def _comparison_chunks(images: np.ndarray | None, side: int) -> list[np.ndarray]:
-    """Return the inputs, cut into batches of every size in `BATCHES`."""
+def _comparison_chunks(images: np.ndarray | None, network: Exportable) -> list[np.ndarray]:
+    """Return the inputs, cut into batches of every size in `BATCHES`, or in `BATCHES_OF_VIEWS`."""
+    side = network.preprocess.image_size
+    shape = (3, side, side)
+    of_views = network.input_name == "views"
+    if of_views:
+        shape = (max(views for _, views in BATCHES_OF_VIEWS) if images is None else images.shape[1], *shape)
     if images is None:
-        images = np.random.default_rng(0).standard_normal((max(BATCHES), 3, side, side)).astype(np.float32)
-    if images.dtype != np.float32 or images.shape[1:] != (3, side, side) or not len(images):
-        raise ValueError(f"expected float32 images (N, 3, {side}, {side}), got {images.dtype} {images.shape}")
-    inputs = np.resize(images, (max(len(images), max(BATCHES)), 3, side, side))
-    return [inputs[i : i + batch] for batch in BATCHES for i in range(0, len(inputs), batch)]
+        images = np.random.default_rng(0).standard_normal((max(BATCHES), *shape)).astype(np.float32)
+    if images.dtype != np.float32 or images.shape[1:] != shape or not len(images):
+        raise ValueError(f"expected float32 images (N, {shape}), got {images.dtype} {images.shape}")
+    inputs = np.resize(images, (max(len(images), max(BATCHES)), *shape))
+    if of_views:
+        cut = [(batch, np.s_[:, :views]) for batch, views in BATCHES_OF_VIEWS]
+    else:
+        cut = [(batch, np.s_[:]) for batch in BATCHES]
+    return [inputs[i : i + batch][part] for batch, part in cut for i in range(0, len(inputs), batch)]
 
 
 def _eager(network: Exportable, chunks: list[np.ndarray], path: Path) -> np.ndarray:
@@ -216,7 +235,7 @@ def _compare(
     session = OnnxSession(
         data, threads=torch.get_num_threads(), name=path.name, optimise=target != "tensorrt"
     )
-    got = np.concatenate([session.run({"image": chunk})["embedding"] for chunk in chunks])
+    got = np.concatenate([session.run({session.input_name: chunk})["embedding"] for chunk in chunks])
     session.close()
     worst = float(cosines(expected, got).min())
     largest = float(np.abs(expected - got).max())

@@ -90,10 +90,17 @@ def to_fp16(source: Path, target: Path, images: np.ndarray) -> HalfResult:
     )
 
 
+def input_of(model: onnx.ModelProto) -> str:
+    """Return the name of a model's one input: `image` or `views`."""
+    return model.graph.input[0].name
+
+
 def _refuse_other_inputs(model: onnx.ModelProto, images: np.ndarray) -> None:
     graph = OnnxGraph(model)
-    shape = graph.shape("image")
-    if images.dtype != np.float32 or not len(images) or shape is None or images.shape[1:] != shape[1:]:
+    shape = graph.shape(input_of(model))
+    # Axes that are free are named in the shape, or have no number at all.
+    fits = shape is not None and len(shape) == images.ndim and images.shape[-3:] == shape[-3:]
+    if images.dtype != np.float32 or not len(images) or not fits:
         raise ValueError(
             f"expected float32 images (N, *{shape and shape[1:]}), got {images.dtype} {images.shape}"
         )
@@ -101,11 +108,12 @@ def _refuse_other_inputs(model: onnx.ModelProto, images: np.ndarray) -> None:
 
 def _converted(source: Path, images: np.ndarray) -> onnx.ModelProto:
     """Run AutoCast with images from evenly spread places."""
-    count = min(len(images), CALIBRATION_IMAGES)
+    count, name = min(len(images), CALIBRATION_IMAGES), input_of(onnx.load(source))
     chosen = images[np.linspace(0, len(images) - 1, count).astype(int)]
     with tempfile.TemporaryDirectory() as folder:
         for start in range(0, count, BATCH):
-            np.savez(Path(folder) / f"{start:06d}.npz", image=chosen[start : start + BATCH])
+            some = {name: chosen[start : start + BATCH]}
+            np.savez(Path(folder) / f"{start:06d}.npz", **some)
         try:
             return convert(source, Path(folder), SENSITIVE)
         except (RuntimeError, ValueError, AssertionError, onnx.checker.ValidationError) as error:
@@ -158,7 +166,8 @@ def _run(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
     options.intra_op_num_threads = torch.get_num_threads()
     session = runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     chunks = [images[i : i + BATCH] for i in range(0, len(images), BATCH)]
-    return np.concatenate([session.run(["embedding"], {"image": chunk})[0] for chunk in chunks])
+    name = input_of(model)
+    return np.concatenate([session.run(["embedding"], {name: chunk})[0] for chunk in chunks])
 
 
 def _told(found: Numerics) -> str:

@@ -72,7 +72,7 @@ class HeadGraph:
         return self.node("Mul", total, self.constant(np.array(head.scale)))
 
     def _gallery(self, head: GalleryHead) -> str:
-        """Return the largest product of each label's objects; those of labels with fewer stand there twice."""
+        """Return the largest product of each label's objects; of labels with few some are there twice."""
         counts = np.bincount(head.classes, minlength=len(head.labels))
         places = np.zeros((len(head.labels), int(counts.max())), np.int64)
         for row in np.flatnonzero(counts):

@@ -16,11 +16,13 @@ class HeadWords(NamedTuple):
         holds: the arrays of its file.
         steps: from the model's `embedding` to probabilities.
         open_vocabulary: whether it takes words that it was not made with.
+        keeps_objects: whether it knows the names of what is near.
     """
 
     holds: str
     steps: str
     open_vocabulary: bool = False
+    keeps_objects: bool = False
 
 
 UNIT = "divide `embedding` by its length."
@@ -49,12 +51,13 @@ FORMS = {
 6. `softmax(scale * (base + votes))` are the probabilities of the labels.""",
     ),
     "gallery": HeadWords(
-        "a gallery: `keys` (N, D): the unit embedding of each object, `classes` (N,): its label, `objects`: the"
-        " names, UTF-8, one a line; `scale`",
+        "a gallery: `keys` (N, D): the unit embedding of each object, `classes` (N,): its label, `objects`:"
+        " their names, UTF-8, one a line; `scale`",
         f"""{UNIT}
 5. `embedding @ keys.T` are its cosines to the objects: the largest are the nearest.
 6. For each label take the largest of its objects (-1 where it has none): the softmax of `scale` times those
    are the probabilities of the labels.""",
+        keeps_objects=True,
     ),
     "ensemble": HeadWords(
         "a fitted head: `weights` of its members, whose arrays stand after `0.`, `1.` and so on, and their"

@@ -44,6 +44,19 @@ def difference_interval(reference_right: np.ndarray, candidate_right: np.ndarray
     return _percentiles((drawn[:, 0] - drawn[:, 1]) / n)
 
 
+def mean_interval(differences: np.ndarray, seed: int = 0) -> Interval:
+    """Return the 95 % bootstrap interval of the mean of paired differences (N,)."""
+    if not differences.any():
+        return 0.0, 0.0
+    rng, n = np.random.default_rng(seed), len(differences)
+    at_once = max(1, DRAWS_AT_ONCE // n)
+    drawn = [
+        differences[rng.integers(0, n, (min(at_once, RESAMPLES - start), n))].mean(axis=1)
+        for start in range(0, RESAMPLES, at_once)
+    ]
+    return _percentiles(np.concatenate(drawn))
+
+
 def class_intervals(
     labels: np.ndarray,
     reference_right: np.ndarray,

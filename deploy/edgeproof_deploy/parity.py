@@ -26,6 +26,7 @@ class Form:
         embeddings: (N, D) float32, not normalised; None if it was not run.
         reason: why it was not run.
         edges: (E, D) float32, the same of the edge images; None if they were not run.
+        gallery: (G, D) float32, the same of objects that the data have for searches; None if it has none.
     """
 
     form: str
@@ -34,6 +35,7 @@ class Form:
     embeddings: np.ndarray | None = None
     reason: str = ""
     edges: np.ndarray | None = None
+    gallery: np.ndarray | None = None
 
     @property
     def name(self) -> str:
@@ -112,6 +114,8 @@ def compare_pair(
     """
     if reference.edges is None or candidate.edges is None:
         limits = replace(limits, edge_cosine=None)
+    if vocabulary is None or not vocabulary.of_objects:
+        limits = replace(limits, map_drop=None)
     a, b = reference.embeddings, candidate.embeddings
     if a is None or b is None:
         reason = candidate.reason if b is None else reference.reason
@@ -128,6 +132,7 @@ def compare_pair(
         "mean_abs": found.mean_abs,
         "agreement": decided.agreement if decided else None,
         "zero_shot_drop": decided.drop if decided else None,
+        "map_drop": decided.map_drop if decided else None,
         "edge_cosine": min((edge["cosine"] for edge in edges if edge["cosine"] is not None), default=None),
     }
     gates = [at_most("finite", float(found.nan), 0.0), *edge_gates, *gates_of(limits, measured)]

@@ -88,11 +88,22 @@ def preprocessing_parity(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Alone(ImageSet):
+    """A set of one image that was given as a path, which may lie in a shard."""
+
+    given: Path = Path()
+
+    def file(self, index: int) -> Path:
+        del index
+        return self.given
+
+
 def through_loader(preprocess: Preprocess) -> ToInput:
     """Return the way of evaluation: the loader's batches as numpy."""
 
     def to_input(file: Path) -> np.ndarray:
-        one = ImageSet(file.parent, (file.name,), np.array([-1], np.int64))
+        one = _Alone(file.parent, (file.name,), np.array([-1], np.int64), given=file)
         return next(iter(eval_batches(one, preprocess, batch_size=1)))["image"][0].numpy()
 
     return to_input

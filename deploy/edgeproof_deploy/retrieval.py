@@ -1,4 +1,8 @@
-"""Does a search with one form of the student find what a search with another finds?"""
+"""Does a search with one form of the student find what a search with another finds?
+
+Of images it is told whether something of the class is among the first few; of objects how good their whole
+rankings are (mAP, NDCG, ANMRR), as retrieval of 3-D objects is measured.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from edgeproof_deploy.paired import difference_interval
+from edgeproof_deploy.paired import difference_interval, mean_interval
 from edgeproof_train.metrics import unit_rows
+from edgeproof_train.retrieval.figures import query_measures
 
 RECALL_AT = (1, 5, 10)
+RANKED = ("map", "ndcg", "anmrr")
 QUERIES = 1_000
 BLOCK = 256
 COSINE_DECIMALS = 6
@@ -55,6 +61,51 @@ def retrieval_changes(
         sides = unit_rows(text[words]).astype(np.float32)
         searches["text_to_image"] = hits(sides, a, words, known), hits(sides, b, words, known)
     return {name: recalls(*pair) for name, pair in searches.items() if len(pair[0])}
+
+
+def ranking_changes(
+    reference: np.ndarray, candidate: np.ndarray, labels: np.ndarray
+) -> dict[str, dict[str, Any]] | None:
+    """Return mAP, NDCG@100 and ANMRR of two searches with both forms, the change, and its 95 % interval.
+
+    The searches are `image_to_image` and `image_to_index` of `retrieval_changes`; the measures are those of
+    `edgeproof_train.retrieval.standard`, and the intervals are of a bootstrap over the queries.
+
+    Args:
+        reference: embeddings (N, D), finite.
+        candidate: the same of the other form.
+        labels: int64 (N,), classes; -1 where an item has none.
+
+    Returns:
+        `{search: {"queries": n, "map": {"reference", "candidate", "delta", "interval"}, ...}}`; None where no
+        item has another of its class, or an embedding is zero.
+    """
+    labelled = labels >= 0
+    known, a, b = labels[labelled], reference[labelled], candidate[labelled]
+    chosen = queries_of(known)
+    if not len(chosen) or not (a.any(axis=1) & b.any(axis=1)).all():
+        return None
+    asked = known[chosen]
+    before = query_measures(a[chosen], asked, a, known, chosen)
+    after = {
+        "image_to_image": query_measures(b[chosen], asked, b, known, chosen),
+        "image_to_index": query_measures(b[chosen], asked, a, known, chosen),
+    }
+    return {
+        search: {"queries": len(chosen)} | {name: changed(before[name], found[name]) for name in RANKED}
+        for search, found in after.items()
+    }
+
+
+def changed(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
+    """Return the mean of a measure (Q,) of both, the change, and its interval."""
+    was, now = float(before.mean()), float(after.mean())
+    return {
+        "reference": was,
+        "candidate": now,
+        "delta": now - was,
+        "interval": mean_interval(after - before),
+    }
 
 
 def queries_of(labels: np.ndarray) -> np.ndarray:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
 from edgeproof_configs.files import digest_of, read_json
 from edgeproof_configs.run import environment
 from edgeproof_configs.stage import StageContext
+from edgeproof_data.objects import ObjectSet
 from edgeproof_deploy.bundle import BundleParts, write_bundle
 from edgeproof_deploy.engine import RUN_HERE
 from edgeproof_deploy.forms import StudentForm, forms_of
@@ -30,11 +32,14 @@ def bundle_of_run(context: StageContext) -> list[Path]:
     built = run.record("build")
     unfit = left_out(context)
     exported = sorted(context.metrics("export")["files"])
+    data = RunData(context)
+    images = data.split("test")
+    views = images.view_count if isinstance(images, ObjectSet) else None
     parts = BundleParts(
         name=context.recipe.name,
         models=[run.stage("export") / name for name in exported if name not in unfit],
         head=run.stage("head"),
-        preprocess=Preprocess.from_dict(card["edgeproof"]["preprocess"]),
+        preprocess=replace(Preprocess.from_dict(card["edgeproof"]["preprocess"]), views=views),
         parity=run.stage("verify") / "parity.json",
         report=run.stage("report") / "report.html",
         text=[
@@ -46,7 +51,7 @@ def bundle_of_run(context: StageContext) -> list[Path]:
         self_test=sorted(
             file for file in (run.stage("verify") / SELF_TEST_FOLDER).glob("*") if file.is_file()
         ),
-        specialists=shipped_specialists(RunData(context), run.stage("head")),
+        specialists=shipped_specialists(data, run.stage("head")),
         facts={**facts_of(context, card), "left_out": unfit},
     )
     return write_bundle(run.stage("bundle"), parts)

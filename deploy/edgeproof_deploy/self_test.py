@@ -12,6 +12,7 @@ from safetensors.numpy import save
 
 from edgeproof_configs.files import write_bytes, write_json
 from edgeproof_configs.stage import StageContext
+from edgeproof_data.objects import ObjectSet
 from edgeproof_data.sets import ImageSet
 from edgeproof_deploy.engine import open_onnx
 from edgeproof_deploy.forms import forms_of, onnx_files
@@ -28,6 +29,8 @@ from edgeproof_deploy.torch_session import TorchSession
 from edgeproof_train.student import Student
 
 LARGEST_SIDE = 224
+MOST_VIEWS = 4
+"""Of an object: so that a few photos are those of more than one."""
 LIMITS = {"fp32": 0.9999, "fp16": 0.999, "int8": 0.99}
 """Smallest cosine to the stored embedding by precision: processors round, and add integers, differently."""
 EDGE_LIMITS = {"fp32": 0.9999, "fp16": 0.99}
@@ -36,7 +39,7 @@ EDGE_LIMITS = {"fp32": 0.9999, "fp16": 0.99}
 
 def write_self_test(
     folder: Path,
-    photos: Sequence[Path],
+    photos: Sequence[Path | Sequence[Path]],
     preprocess: Preprocess,
     reference: Session,
     models: Mapping[str, tuple[Session, str]],
@@ -48,7 +51,7 @@ def write_self_test(
 
     Args:
         folder: where to write; becomes `self_test/` of the bundle.
-        photos: real images.
+        photos: real images; or objects, each the files of its views.
         preprocess: of the student.
         reference: the fp32 student in PyTorch.
         models: by the name of the ONNX file: a session that runs it, and its precision.
@@ -57,25 +60,24 @@ def write_self_test(
         The files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    files = [kept_photo(photo, folder / f"{i:02d}.png", preprocess) for i, photo in enumerate(photos)]
-    edges = small_edge_images(folder)
-    pixels = [preprocess.pixels(open_image(file)) for file in (*files, *edges)]
-    inputs = preprocess.normalise(np.stack(pixels))
+    of_views = reference.input_name == "views"
+    items = [kept(photo, folder, f"{i:02d}", preprocess) for i, photo in enumerate(photos)]
+    edges = [(file,) for file in small_edge_images(folder)]
+    pixels = [np.stack([preprocess.pixels(open_image(file)) for file in item]) for item in (*items, *edges)]
+    inputs = [preprocess.normalise(seen) if of_views else preprocess.normalise(seen)[0] for seen in pixels]
     sessions = {REFERENCE: reference, **{name: session for name, (session, _) in models.items()}}
     outputs = {name: run_alone(session, inputs) for name, session in sessions.items()}
-    listed = [
-        {
-            "file": f"{PurePosixPath(INDEX_FILE).parent}/{file.name}",
-            "pixels_sha256": pixels_digest(seen),
-            "edge": file in edges,
-        }
-        for file, seen in zip((*files, *edges), pixels, strict=True)
-    ]
+    listed = []
+    for item, seen in zip((*items, *edges), pixels, strict=True):
+        names = [f"{PurePosixPath(INDEX_FILE).parent}/{file.name}" for file in item]
+        entry = {"file": names[0], "pixels_sha256": pixels_digest(seen), "edge": item in edges}
+        listed.append(entry | ({"views": names} if of_views else {}))
+    files = [file for item in (*items, *edges) for file in item]
     precisions = {name: precision for name, (_, precision) in models.items()}
     index, arrays = (folder / PurePosixPath(name).name for name in (INDEX_FILE, OUTPUTS_FILE))
     write_bytes(arrays, save(outputs))
     write_json(index, {"schema_version": SCHEMA_VERSION, "images": listed, **limits_of(precisions)})
-    return [*files, *edges, arrays, index]
+    return [*files, arrays, index]
 
 
 def limits_of(precisions: Mapping[str, str]) -> dict[str, dict[str, float]]:
@@ -91,12 +93,12 @@ def self_test_of_run(context: StageContext, images: ImageSet, folder: Path) -> l
     """Write the self-test of a run's student and all its ONNX files.
 
     Args:
-        context: of the run; `deploy.self_test_images` says how many photos it takes.
+        context: of the run; `deploy.self_test_images` says how many photos it takes, of objects all their
+            views together.
         images: the test set; of it evenly spread ones are taken.
         folder: where to write.
     """
-    count = min(context.recipe.deploy.self_test_images, len(images))
-    chosen = np.linspace(0, len(images) - 1, count).astype(int)
+    photos = chosen_photos(images, context.recipe.deploy.self_test_images)
     student = Student.load(context.run.stage("train"))
     exported = context.run.stage("export")
     engines: list[str] = list(context.recipe.deploy.engines)
@@ -105,17 +107,35 @@ def self_test_of_run(context: StageContext, images: ImageSet, folder: Path) -> l
         for form in forms_of(context.recipe, context.run):
             for name in onnx_files(form, engines):
                 models[name] = open_onnx(exported / name), form.precision
-        photos = [images.file(int(i)) for i in chosen]
         return write_self_test(folder, photos, student.preprocess, TorchSession(student), models)
     finally:
         for session, _ in models.values():
             session.close()
 
 
-def run_alone(session: Session, inputs: np.ndarray) -> np.ndarray:
-    """Return the embedding of each image alone, float32 (N, D)."""
-    rows = [session.run({"image": image[None]})["embedding"] for image in inputs]
+def chosen_photos(images: ImageSet, count: int) -> list[Path | Sequence[Path]]:
+    """Return the files of so many photos, evenly spread; of objects up to `MOST_VIEWS` views of each."""
+    if not isinstance(images, ObjectSet):
+        chosen = np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)
+        return [images.file(int(i)) for i in chosen]
+    if not count:
+        return []
+    views = min(count, images.view_count, MOST_VIEWS)
+    chosen = np.linspace(0, len(images) - 1, min(count // views, len(images))).astype(int)
+    return [[images.root / view for view in images.showing(views).shown_views(int(i))] for i in chosen]
+
+
+def run_alone(session: Session, inputs: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the embedding of each image or object alone, float32 (N, D)."""
+    rows = [session.run({session.input_name: image[None]})["embedding"] for image in inputs]
     return np.concatenate(rows).astype(np.float32)
+
+
+def kept(photo: Path | Sequence[Path], folder: Path, name: str, preprocess: Preprocess) -> tuple[Path, ...]:
+    """Write a photo, or each view of an object, and return the files."""
+    if isinstance(photo, Path):
+        return (kept_photo(photo, folder / f"{name}.png", preprocess),)
+    return tuple(kept_photo(view, folder / f"{name}_{n:02d}.png", preprocess) for n, view in enumerate(photo))
 
 
 def kept_photo(photo: Path, target: Path, preprocess: Preprocess) -> Path:

@@ -16,6 +16,7 @@ from edgeproof_configs.run import environment
 from edgeproof_configs.schema import DeployConfig
 from edgeproof_configs.stage import StageContext, StageOutcome
 from edgeproof_data.loader import eval_batches
+from edgeproof_data.objects import ObjectSet
 from edgeproof_deploy.engine import NOT_RUN_HERE, RUN_HERE, BuildOptions, make_engine, why_not_usable
 from edgeproof_deploy.export import export_onnx
 from edgeproof_deploy.forms import TENSORRT, StudentForm, forms_of, onnx_files
@@ -84,9 +85,13 @@ def export_form(
 
 
 def calibration_batch(context: StageContext) -> np.ndarray:
-    """Return real training images as the student's input, float32 (N, 3, H, W)."""
+    """Return real training images as the student's input, float32 (N, 3, H, W), or (N, V, 3, H, W)."""
     data = RunData(context)
-    images = calibration_images(data.split("train"), HALF_IMAGES, context.recipe.train.seed)
+    train = data.split("train")
+    count = HALF_IMAGES
+    if isinstance(train, ObjectSet):
+        count = -(-count // train.view_count)
+    images = calibration_images(train, count, context.recipe.train.seed)
     preprocess = Student.load(context.run.stage("train")).preprocess
     batches = eval_batches(images, preprocess, batch_size=HALF_IMAGES)
     return np.concatenate([batch["image"].numpy() for batch in batches])
@@ -103,7 +108,7 @@ def build_stage(context: StageContext) -> StageOutcome:
             if not form.runs_in(kind):
                 continue
             source = source_of(context, form, kind)
-            built = engine.build(source, folder, build_options(deploy, form))
+            built = engine.build(source, folder, build_options(deploy, form, shown_views(context)))
             files = engine.files(built)
             outputs += files
             reason = engine.why_not_here(built)
@@ -119,10 +124,17 @@ def build_stage(context: StageContext) -> StageOutcome:
     return StageOutcome(outputs, {"engines": engines, "left_out": absent}, "; ".join(words))
 
 
-def build_options(deploy: DeployConfig, form: StudentForm) -> BuildOptions:
-    """Return how plans of a form are built."""
+def shown_views(context: StageContext) -> int | None:
+    """Return how many views of an object evaluation shows; None where a run's data are single images."""
+    images = RunData(context).split("test")
+    return images.view_count if isinstance(images, ObjectSet) else None
+
+
+def build_options(deploy: DeployConfig, form: StudentForm, views: int | None = None) -> BuildOptions:
+    """Return how plans of a form are built; `views` are those that evaluation shows of an object."""
     return BuildOptions(
         batch=deploy.batch,
+        views=() if views is None else deploy.views or (views, 1),
         compute_capability=deploy.compute_capability,
         precision=form.precision,
         label=form.key,
@@ -173,7 +185,8 @@ def verify_stage(context: StageContext) -> StageOutcome:
         "gates_not_measured": gates_not_measured(found.pairs),
         **({} if routing is None else {"routing": routing}),
     }
-    said = "; ".join(failures) if failures else f"every measured gate holds on {found.images} test images"
+    what = "objects" if found.vocabulary.of_objects else "images"
+    said = "; ".join(failures) if failures else f"every measured gate holds on {found.images} test {what}"
     return StageOutcome([folder / "parity.json", *pictures, *self_test], metrics, said)
 
 

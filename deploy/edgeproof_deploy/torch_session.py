@@ -37,17 +37,19 @@ class TorchSession(Session):
         self.model = "model.safetensors"
         self.providers = (f"torch {self.device.type}",)
         side = student.preprocess.image_size
-        self.inputs = {"image": (-1, 3, side, side)}
+        free = (-1, -1) if student.input_name == "views" else (-1,)
+        self.inputs = {student.input_name: (*free, 3, side, side)}
         self.outputs = {"embedding": (-1, student.embedding_dim)}
 
     def embed(self, image: Tensor) -> Tensor:
-        """Return the embedding (B, D) of images (B, 3, H, W)."""
+        """Return the embedding (B, D) of images (B, 3, H, W), or of objects (B, V, 3, H, W)."""
         return self.student(image).embedding
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the embedding (B, D), not normalised."""
         with torch.inference_mode():
-            image = torch.from_numpy(np.ascontiguousarray(inputs["image"])).to(self.device, self.dtype)
+            given = np.ascontiguousarray(inputs[self.input_name])
+            image = torch.from_numpy(given).to(self.device, self.dtype)
             return {"embedding": self.embed(image).float().cpu().numpy()}
 
     def close(self) -> None:
@@ -83,7 +85,7 @@ class CompiledSession(TorchSession):
         self._compiled: Callable[[Tensor], Tensor] = torch.compile(eager, fullgraph=True, backend=backend)
 
     def embed(self, image: Tensor) -> Tensor:
-        """Return the embedding (B, D) of images (B, 3, H, W)."""
+        """Return the embedding (B, D) of images (B, 3, H, W), or of objects (B, V, 3, H, W)."""
         return self._compiled(image)
 
     def close(self) -> None:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from safetensors.torch import load_file
 
 from edgeproof_compress.quantized_student import QuantizedStudent
 from edgeproof_configs.progress import progress
 from edgeproof_data.loader import eval_batches
-from edgeproof_data.sets import ImageSet, unlabelled
-from edgeproof_deploy.batches import batch_gate
+from edgeproof_data.objects import ObjectSet
+from edgeproof_data.sets import NO_LABEL, ImageSet, unlabelled
+from edgeproof_deploy.batches import batch_gate, order_gates
 from edgeproof_deploy.claims import Claim
+from edgeproof_deploy.controls import controls
 from edgeproof_deploy.decisions import Vocabulary
 from edgeproof_deploy.engine import NOT_RUN_HERE, RUN_HERE, Session, make_engine
 from edgeproof_deploy.engine_claims import claims_of
@@ -31,16 +31,14 @@ from edgeproof_deploy.preprocessing_parity import (
     through_runtime,
     write_edge_images,
 )
-from edgeproof_train.distil import classifier_scores, new_student, seed_everything
 from edgeproof_train.embeddings import embed_images
-from edgeproof_train.keeper import LOSSES_FILE
+from edgeproof_train.object_figures import search_figures
 from edgeproof_train.run_data import RunData
 from edgeproof_train.run_head import heads_of_run
 from edgeproof_train.student import Student
 
 BATCH = 32
 PREPROCESSED_IMAGES = 32
-CLASSIFIER = "label_cross_entropy.classifier"
 
 
 @dataclass
@@ -57,6 +55,7 @@ class Verification:
         vocabulary: the labels and what is true.
         embeddings: of the shipped form, (N, D).
         shipped: name of the form that `embeddings` are of.
+        searched: returns what a search with a form finds among objects; nothing of images.
     """
 
     images: int
@@ -68,6 +67,7 @@ class Verification:
     claims: list[Claim] = field(default_factory=list)
     embeddings: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
     shipped: str = ""
+    searched: Callable[[Form], dict[str, float]] = lambda form: {}
 
     def other_failures(self) -> list[str]:
         """Return failed gates that are not of a pair, in words."""
@@ -107,6 +107,7 @@ def verify_run(data: RunData, forms: Sequence[FormFiles], folder: Path) -> Verif
         data.source.unseen,
         heads.student,
         heads.teacher,
+        isinstance(images, ObjectSet),
     )
     student = Student.load(data.context.run.stage("train"))
     checked = np.linspace(0, len(images) - 1, min(PREPROCESSED_IMAGES, len(images))).astype(int)
@@ -117,14 +118,40 @@ def verify_run(data: RunData, forms: Sequence[FormFiles], folder: Path) -> Verif
         through_runtime(student.preprocess),
         hard,
     )
-    found = Verification(len(images), vocabulary, preprocessing)
-    edges = unlabelled(folder / "edge_images", [file.name for file in hard])
-    teacher = Form("teacher", embeddings=data.teacher_rows("test", images)) if data.has_teacher else None
-    if teacher is not None:
+    found = Verification(len(images), vocabulary, preprocessing, searched=searcher(data, images))
+    gallery = data.split("gallery") if vocabulary.of_objects and "gallery" in data.parts else None
+    edges = edge_set(folder / "edge_images", [file.name for file in hard], student)
+    teacher = None
+    if data.has_teacher:
+        its = None if gallery is None else data.teacher_rows("gallery", gallery)
+        teacher = Form("teacher", embeddings=data.teacher_rows("test", images), gallery=its)
         add(found, teacher, teacher, [], "")
-    Chain(data, images, student, found, teacher, edges).run(forms)
-    found.controls = controls(data, images, vocabulary, teacher)
+    Chain(data, images, student, found, teacher, edges, gallery).run(forms)
+    found.controls = controls(data, vocabulary, found.searched, (images, gallery), teacher)
     return found
+
+
+def searcher(data: RunData, images: ImageSet) -> Callable[[Form], dict[str, float]]:
+    """Return the function that says what a search with a form finds among objects; nothing of images."""
+    if not isinstance(images, ObjectSet) or not (images.labels >= 0).any():
+        return lambda form: {}
+
+    def searched(form: Form) -> dict[str, float]:
+        def rows_of(part: str, objects: ImageSet) -> np.ndarray:
+            assert form.gallery is not None
+            return form.gallery
+
+        return search_figures(data, "test", images, form.rows, rows_of)
+
+    return searched
+
+
+def edge_set(folder: Path, names: Sequence[str], student: Student) -> ImageSet:
+    """Return images as a student takes them: a student of views takes each as an object with one view."""
+    if student.input_name != "views":
+        return unlabelled(folder, names)
+    none = np.full(len(names), NO_LABEL, np.int64)
+    return ObjectSet(folder, tuple(names), none, views=tuple((name,) for name in names), shown=1)
 
 
 @dataclass
@@ -133,6 +160,7 @@ class Chain:
 
     Attributes:
         edges: images that an engine may go wrong on.
+        gallery: objects that the data have for searches; None where there are none.
         eager: what the forms gave in PyTorch, by key.
         exported: what ONNX Runtime gave of the files that it ran.
     """
@@ -143,6 +171,7 @@ class Chain:
     found: Verification
     teacher: Form | None
     edges: ImageSet
+    gallery: ImageSet | None = None
     eager: dict[str, Form] = field(default_factory=dict)
     exported: dict[Path, Form] = field(default_factory=dict)
 
@@ -172,7 +201,8 @@ class Chain:
     def in_engine(self, form: StudentForm, kind: str, file: Path, source: Path) -> None:
         """Run a form in an engine and compare it with PyTorch, and with the student as trained."""
         batches = self.data.recipe.deploy.batch
-        run = run_engine(form, kind, (file, source), (self.images, self.edges), self.student, batches)
+        sets = (self.images, self.edges, self.gallery)
+        run = run_engine(form, kind, (file, source), sets, self.student, batches)
         made = run.form
         plain = self.eager["fp32"]
         if form.precision == "fp16":
@@ -218,8 +248,11 @@ class Chain:
     def embedded(self, form: StudentForm, student: Student) -> Form:
         """Run a form in PyTorch over the images and the edge images."""
         device = self.data.context.device
-        rows, edges = (embed_images(student, images, device=device) for images in (self.images, self.edges))
-        return Form(form.name, "pytorch", form.precision, rows, edges=edges)
+        rows, edges, gallery = (
+            None if images is None else embed_images(student, images, device=device)
+            for images in (self.images, self.edges, self.gallery)
+        )
+        return Form(form.name, "pytorch", form.precision, rows, edges=edges, gallery=gallery)
 
     def pair(self, reference: Form, candidate: Form, step: Step, precision: str) -> PairParity:
         """Compare two forms under the limits of a step."""
@@ -237,6 +270,7 @@ def add(
             metrics = found.vocabulary.of_teacher().metrics(form.embeddings)
         else:
             metrics = found.vocabulary.metrics(form.embeddings, teacher and teacher.embeddings)
+        metrics = metrics | found.searched(form)
     found.pairs.extend(pairs)
     found.rows.append(
         {
@@ -265,7 +299,7 @@ def run_engine(
     of: StudentForm,
     kind: str,
     files: tuple[Path, Path],
-    sets: tuple[ImageSet, ImageSet],
+    sets: tuple[ImageSet, ImageSet, ImageSet | None],
     student: Student,
     batches: Sequence[int],
 ) -> EngineRun:
@@ -275,7 +309,7 @@ def run_engine(
         of: the form.
         kind: of the engine.
         files: what the engine opens, and what that was made of.
-        sets: the images and the edge images.
+        sets: the images, the edge images, and a gallery if there is one.
         student: prepares them.
         batches: sizes to compare with single images.
     """
@@ -288,53 +322,26 @@ def run_engine(
         return EngineRun(absent, [], claim(absent.name, session=None, why_not=absent.reason))
     session = engine.open(file)
     try:
-        rows, edges = (run_session(session, images, student, f"{kind} {of.key}") for images in sets)
+        rows, edges, gallery = (
+            None if images is None else run_session(session, images, student, f"{kind} {of.key}")
+            for images in sets
+        )
         first = next(eval_batches(sets[0], student.preprocess, batch_size=max(batches) + 1))
-        gate = batch_gate(session, first["image"].numpy(), batches)
-        made = Form(of.name, kind, of.precision, rows, edges=edges)
-        return EngineRun(made, [gate], claim(made.name, session=session))
+        inputs = first["image"].numpy()
+        gates = [batch_gate(session, inputs, batches), *order_gates(session, inputs)]
+        made = Form(of.name, kind, of.precision, rows, edges=edges, gallery=gallery)
+        return EngineRun(made, gates, claim(made.name, session=session))
     finally:
         session.close()
 
 
 def run_session(session: Session, images: ImageSet, student: Student, label: str) -> np.ndarray:
-    """Return a session's embeddings (N, D) of images that are prepared as for the student."""
-    rows = []
-    with progress(f"verify {label}", len(images), "images") as shown:
-        for batch in eval_batches(images, student.preprocess, batch_size=BATCH):
-            rows.append(session.run({"image": batch["image"].numpy()})["embedding"])
+    """Return a session's embeddings (N, D) of images, or objects, that are prepared as for the student."""
+    rows, size, what = [], BATCH, "images"
+    if isinstance(images, ObjectSet):
+        size, what = max(1, BATCH // images.view_count), "objects"
+    with progress(f"verify {label}", len(images), what) as shown:
+        for batch in eval_batches(images, student.preprocess, batch_size=size):
+            rows.append(session.run({session.input_name: batch["image"].numpy()})["embedding"])
             shown.advance(len(rows[-1]))
     return np.concatenate(rows)
-
-
-def controls(
-    data: RunData, images: ImageSet, vocabulary: Vocabulary, teacher: Form | None
-) -> list[dict[str, Any]]:
-    """Return rows to compare with: chance, the student before training, normal training on labels."""
-    rows: list[dict[str, Any]] = []
-    if (vocabulary.labels >= 0).any():
-        count = len(vocabulary.names)
-        chance = {"top1": 1 / count, "top5": min(5 / count, 1.0), "mean_per_class": 1 / count}
-        rows.append({"form": "chance", "metrics": chance})
-    seed_everything(data.recipe.train.seed)
-    untrained = embed_images(new_student(data).eval(), images, device=data.context.device)
-    teacher_rows = teacher.embeddings if teacher else None
-    rows.append({"form": "untrained student", "metrics": vocabulary.metrics(untrained, teacher_rows)})
-    baseline = data.context.run.stage("baseline")
-    if data.recipe.baseline is not None and data.context.run.record("baseline") is not None:
-        student = Student.load(baseline)
-        if data.class_scores:
-            metrics = vocabulary.metrics(embed_images(student, images, device=data.context.device))
-        else:
-            metrics = classifier_scores(data, images, student, read_classifier(baseline))
-        rows.append({"form": "baseline", "metrics": metrics})
-    return rows
-
-
-def read_classifier(folder: Path) -> torch.nn.Linear:
-    """Return the linear classifier that normal training left beside its student."""
-    tensors = load_file(folder / LOSSES_FILE)
-    weight, bias = tensors[f"{CLASSIFIER}.weight"], tensors[f"{CLASSIFIER}.bias"]
-    classifier = torch.nn.Linear(weight.shape[1], weight.shape[0])
-    classifier.load_state_dict({"weight": weight, "bias": bias})
-    return classifier

@@ -159,6 +159,6 @@ def test_marked_plan__is_built_with_the_marked_tensors(onnx_file: Path) -> None:
     pytest.importorskip("tensorrt_rtx")
     model = onnx.load(onnx_file)
     first = model.graph.node[0].output[0]
-    built = marked_plan(with_outputs(model, [first, "embedding"]), "tensorrt_rtx", 2, "8.6")
+    built = marked_plan(with_outputs(model, [first, "embedding"]), "tensorrt_rtx", (2, 3, 32, 32), "8.6")
     assert first.encode() in built.plan
     assert len(built.plan) > 1000

@@ -10,17 +10,21 @@ def test_limits_of__defaults_of_each_pair() -> None:
     none = GatesConfig()
     assert limits_of("distil", "fp32", none) == Limits()
     assert limits_of("export", "fp32", none) == Limits(
-        cosine=0.99999, agreement=1.0, zero_shot_drop=0.0, edge_cosine=0.9999
+        cosine=0.99999, agreement=1.0, zero_shot_drop=0.0, map_drop=0.001, edge_cosine=0.9999
     )
-    assert limits_of("engine", "fp32", none) == Limits(mean_abs=1e-4, agreement=0.999, edge_cosine=0.9999)
+    assert limits_of("engine", "fp32", none) == Limits(
+        mean_abs=1e-4, agreement=0.999, map_drop=0.001, edge_cosine=0.9999
+    )
 
 
 def test_limits_of__the_recipe_wins() -> None:
-    gates = GatesConfig(cosine=0.9, agreement=0.8, zero_shot_drop=0.02)
+    gates = GatesConfig(cosine=0.9, agreement=0.8, zero_shot_drop=0.02, map_drop=0.03)
     assert limits_of("export", "fp32", gates) == Limits(
-        cosine=0.9, agreement=0.8, zero_shot_drop=0.02, edge_cosine=0.9
+        cosine=0.9, agreement=0.8, zero_shot_drop=0.02, map_drop=0.03, edge_cosine=0.9
     )
-    own = Limits(cosine=0.9, mean_abs=1e-4, agreement=0.8, zero_shot_drop=0.02, edge_cosine=0.9)
+    assert limits_of("sparsify", "fp32", gates) == Limits(zero_shot_drop=0.02, map_drop=0.03)
+    drops = {"zero_shot_drop": 0.02, "map_drop": 0.03}
+    own = Limits(cosine=0.9, mean_abs=1e-4, agreement=0.8, **drops, edge_cosine=0.9)
     assert limits_of("engine", "fp32", gates) == own
 
 

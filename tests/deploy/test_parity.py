@@ -144,6 +144,9 @@ def test_batch_gate__onnx_gives_the_same_in_every_batch(onnx_file: Path, inputs:
 class Neighbours(Session):
     """A model that subtracts the mean of the batch, as batch norm left in training mode does."""
 
+    def __init__(self) -> None:
+        self.inputs = {"image": (-1, 3, -1, -1)}
+
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         rows = inputs["image"].reshape(len(inputs["image"]), -1)
         return {"embedding": rows - 0.5 * rows.mean(axis=0)}

@@ -109,6 +109,7 @@ class Drifted(Session):
     def __init__(self, session: Session, noise: float, broken: bool = False):
         self.session, self.noise, self.broken = session, noise, broken
         self.rng = np.random.default_rng(0)
+        self.inputs, self.outputs = session.inputs, session.outputs
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         rows = self.session.run(inputs)["embedding"]

@@ -11,15 +11,14 @@ from typing import Any
 import numpy as np
 
 from edgeproof_configs.errors import DataError, UsageError
-from edgeproof_data.check import usable
 from edgeproof_data.objects import ObjectSet
 from edgeproof_data.paths import some_of
-from edgeproof_data.sets import ImageSet, SplitName
+from edgeproof_data.sets import ImageSet
 from edgeproof_data.shots import ClassMix, draw_shots
-from edgeproof_train.head_features import Features, PartName, Side
+from edgeproof_train.head_features import Features, Side
 from edgeproof_train.heads.evidence import Evidence, Surroundings, evidence_of
 from edgeproof_train.heads.fitted import Asked, FittedConfig, FittedKind
-from edgeproof_train.run_data import RunData
+from edgeproof_train.run_data import PartName, RunData
 
 Plain = dict[str, Any]
 
@@ -150,12 +149,9 @@ def part_of(data: RunData, part: PartName) -> ImageSet:
     Raises:
         UsageError: the data have no gallery.
     """
-    if part != "gallery":
-        return data.split(part)
-    found = data.source.gallery()
-    if found is None:
-        raise UsageError("the data have no gallery", where="head.of", fix="head.of: train, or test")
-    return usable(found)[0]
+    if part not in data.parts:
+        raise UsageError(f"the data have no {part}", where="head.of", fix="head.of: train, or test")
+    return data.split(part)
 
 
 def draw(data: RunData, part: PartName, count: int | None, seed: int) -> Labelled:

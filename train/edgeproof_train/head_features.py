@@ -13,18 +13,16 @@ from edgeproof_configs.errors import UsageError
 from edgeproof_configs.schema import AugmentConfig
 from edgeproof_data.cache.layout import MANIFEST
 from edgeproof_data.objects import ObjectSet
-from edgeproof_data.sets import ImageSet, SplitName
+from edgeproof_data.sets import ImageSet
 from edgeproof_data.views import View
 from edgeproof_deploy.runtime.preprocess import Preprocess
 from edgeproof_train.embed import embed
 from edgeproof_train.embeddings import embed_images
-from edgeproof_train.run_data import RunData
+from edgeproof_train.run_data import PartName, RunData
 from edgeproof_train.student import Student
 from edgeproof_train.teacher import Teacher
 
 Side = Literal["student", "teacher"]
-PartName = SplitName | Literal["gallery"]
-"""A split, or the labelled images that the data have for searches."""
 BATCH = 64
 SHOT_VIEWS = AugmentConfig(random_resized_crop=(0.5, 1.0), flip=0.5)
 """How a shot is changed for its views: what LP++ (arXiv 2404.02285) and Tip-Adapter (2111.03930) do."""

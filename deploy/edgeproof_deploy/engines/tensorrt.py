@@ -70,6 +70,7 @@ class PlanEngine(Engine):
             sparse=options.sparse,
             optimization_level=options.optimization_level,
             cuda_graph=options.cuda_graph,
+            views=options.views,
         )
 
     def targets(self, settings: PlanSettings) -> tuple[str, ...]:

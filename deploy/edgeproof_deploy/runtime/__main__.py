@@ -1,4 +1,7 @@
-"""`python -m edgeproof_deploy.runtime BUNDLE IMAGE...`: say what is on images, without PyTorch."""
+"""`python -m edgeproof_deploy.runtime BUNDLE IMAGE|FOLDER...`: say what is on images, without PyTorch.
+
+A bundle that looks at objects takes each folder of views as one object.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m edgeproof_deploy.runtime", description=__doc__)
     parser.add_argument("bundle", help="folder or .tar of a bundle")
-    parser.add_argument("images", nargs="*", metavar="image", help="image files")
+    parser.add_argument(
+        "images", nargs="*", metavar="image", help="image files, or folders; of objects, each with its views"
+    )
+    parser.add_argument("--object", action="store_true", help="the images are views of one object")
     parser.add_argument(
         "--self-test",
         action="store_true",
@@ -58,10 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = make_parser()
     options = parser.parse_args(arguments)
-    if bool(options.images) == options.self_test:
+    if bool(options.images) == options.self_test or (options.object and options.self_test):
         parser.error("expected images, or --self-test alone")
     try:
-        from edgeproof_deploy.runtime.errors import BundleError, LabelError, UnavailableError
+        from edgeproof_deploy.runtime.errors import BundleError, LabelError, RequestError, UnavailableError
         from edgeproof_deploy.runtime.predictor import Predictor
 
         check_engine(parser, options)
@@ -80,8 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         if options.self_test:
             return self_test(predictor, options.engine, options.json, options.model)
-        predictions = predictor.predict(options.images, options.top, labels, broken=broken)
-    except (BundleError, LabelError, UnavailableError) as error:
+        asked = as_one_object(predictor, options.images) if options.object else options.images
+        predictions = predictor.predict(asked, options.top, labels, broken=broken)
+    except (BundleError, LabelError, RequestError, UnavailableError) as error:
         return fail(str(error), error.exit_code)
     except OSError as error:
         return fail(f"{error.filename or options.bundle}: {error.strerror or error}", 1)
@@ -104,6 +111,22 @@ def check_engine(parser: argparse.ArgumentParser, options: argparse.Namespace) -
         parser.error(f"--rebuild has no effect with engine {options.engine}, only with {' or '.join(PLANS)}")
 
 
+def as_one_object(predictor: Predictor, images: Sequence[str | Path]) -> list[list[str | Path]]:
+    """Return images as the views of one object.
+
+    Raises:
+        RequestError: the bundle looks at single images, or one of the images is a folder.
+    """
+    from edgeproof_deploy.runtime.errors import RequestError
+
+    if not predictor.takes_views:
+        raise RequestError("this bundle looks at one image at a time: --object is for bundles of views")
+    folders = [image for image in images if Path(image).is_dir()]
+    if folders:
+        raise RequestError(f"{folders[0]} is a folder, which is an object of its own: leave --object away")
+    return [list(images)]
+
+
 def self_test(predictor: Predictor, engine: str, as_json_text: bool, model: str | None = None) -> int:
     """Run the bundle's self-test and print how it went.
 
@@ -121,7 +144,8 @@ def self_test(predictor: Predictor, engine: str, as_json_text: bool, model: str 
     if as_json_text:
         print(json.dumps(vars(found) | {"engine": engine}, indent=2, ensure_ascii=False))
     else:
-        print(f"{onnx} in {engine}, {found.photos} photos: cosine to what it gave when it was made")
+        what = "objects" if predictor.takes_views else "photos"
+        print(f"{onnx} in {engine}, {found.photos} {what}: cosine to what it gave when it was made")
         print(f"at least {found.cosine_min:.6f}, to the fp32 student {found.reference_cosine_min:.6f}")
         print("\n".join(found.failures) or "the self-test passed")
     return 3 if found.failures else 0
@@ -144,9 +168,19 @@ def as_text(predictions: Sequence[Prediction]) -> str:
     """Return each image with its labels below it."""
     lines = []
     for prediction in predictions:
-        lines.append(prediction.path)
+        views = f" ({prediction.views} view{'s' if prediction.views > 1 else ''})" if prediction.views else ""
+        lines.append(f"{prediction.path}{views}")
         lines += [f"  {probability:.3f}  {label}" for label, probability in prediction.labels]
+        if prediction.nearest:
+            lines.append("  nearest objects, by cosine:")
+        lines += [f"  {cosine:6.3f}  {name}  ({label})" for name, label, cosine in prediction.nearest]
     return "\n".join(lines)
+
+
+def nearest_of(prediction: Prediction) -> list[dict[str, str | float]]:
+    """Return the nearest objects of a prediction as plain data."""
+    keys = ("object", "label", "cosine")
+    return [dict(zip(keys, one)) for one in prediction.nearest]
 
 
 def as_json(predictions: Sequence[Prediction], broken: Sequence[ImageError]) -> str:
@@ -155,6 +189,8 @@ def as_json(predictions: Sequence[Prediction], broken: Sequence[ImageError]) -> 
         {
             "path": prediction.path,
             "labels": [{"label": label, "probability": value} for label, value in prediction.labels],
+            **({"views": prediction.views} if prediction.views else {}),
+            **({"nearest": nearest_of(prediction)} if prediction.nearest else {}),
         }
         for prediction in predictions
     ]

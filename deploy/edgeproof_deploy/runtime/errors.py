@@ -28,6 +28,12 @@ class LabelError(ValueError):
     exit_code = 2
 
 
+class RequestError(ValueError):
+    """Something was asked for that the bundle is not made for."""
+
+    exit_code = 2
+
+
 class UnavailableError(Exception):
     """A package or a device that was asked for cannot be used here."""
 

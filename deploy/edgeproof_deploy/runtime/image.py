@@ -69,7 +69,8 @@ def open_image(source: Source) -> Image.Image:
         return upright.copy() if upright is source else upright
     if isinstance(source, bytes):
         return _read(io.BytesIO(source), len(source), f"image of {len(source)} bytes")
-    path = Path(source)
+    # A path may be of a class of its own, whose bytes lie elsewhere: it is not made anew.
+    path = source if isinstance(source, Path) else Path(source)
     try:
         with path.open("rb") as handle:
             return _read(handle, path.stat().st_size, str(source))

@@ -22,6 +22,7 @@ class Session(ABC):
         providers: what really runs it, the first one before the others.
         inputs: shape of each input by name; the axis of the batch is a name or -1.
         outputs: shape of each output by name.
+        input_name: `image`, or `views` of a model that looks at several views of an object at once.
         model: name of the file that runs.
         phases: milliseconds of the last `run` by part: `copy_in`, `compute`, `copy_out`. None where the
             engine does not part them (on a CPU nothing is copied), or nothing has run yet.
@@ -38,6 +39,11 @@ class Session(ABC):
     load_seconds: Mapping[str, float] | None = None
     kernels: str = ""
 
+    @property
+    def input_name(self) -> str:
+        """Name of the one input."""
+        return next(iter(self.inputs))
+
     def loading(self) -> dict[str, Any]:
         """Return `load_seconds` and `kernels` as plain data, where there is something to tell."""
         told = {"load_seconds": dict(self.load_seconds)} if self.load_seconds else {}
@@ -45,7 +51,10 @@ class Session(ABC):
 
     @abstractmethod
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return the outputs by name. Inputs: `image` float32 (B, 3, H, W), normalised."""
+        """Return the outputs by name.
+
+        Inputs: `image` float32 (B, 3, H, W), or `views` float32 (B, V, 3, H, W), normalised.
+        """
 
     @abstractmethod
     def close(self) -> None:

@@ -34,19 +34,28 @@ TURING = "7.5"
 
 @dataclass(frozen=True)
 class Profile:
-    """The shapes that an input of dynamic batch may have in a plan."""
+    """The shapes that an input of dynamic batch, and perhaps number of views, may have in a plan."""
 
     smallest: tuple[int, ...]
     tuned_for: tuple[int, ...]
     largest: tuple[int, ...]
 
     @classmethod
-    def of(cls, shape: tuple[int, ...], batch: tuple[int, ...]) -> Profile:
-        """Return the profile of an input whose first axis is the batch; a fixed shape stays as it is."""
-        if shape[0] >= 0:
-            return cls(shape, shape, shape)
-        rest = shape[1:]
-        return cls((min(batch), *rest), (batch[0], *rest), (max(batch), *rest))
+    def of(cls, shape: tuple[int, ...], batch: tuple[int, ...], views: tuple[int, ...] = ()) -> Profile:
+        """Return the profile of an input whose first axis is the batch; a fixed axis stays as it is.
+
+        Raises:
+            ValueError: the number of views is free, and none is given.
+        """
+        asked = [batch if shape[0] < 0 else shape[:1]]
+        if len(shape) == 5:
+            asked.append(views if shape[1] < 0 else shape[1:2])
+        if not all(asked):
+            raise ValueError("how many views of an object shall the plan take? None are given")
+        rest = shape[len(asked) :]
+        ends = [(min(sizes), sizes[0], max(sizes)) for sizes in asked]
+        smallest, tuned_for, largest = zip(*ends)
+        return cls((*smallest, *rest), (*tuned_for, *rest), (*largest, *rest))
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,7 @@ def build_plan(
         parse(package, network, complaints, onnx, onnx_name)
         config = builder.create_builder_config()
         configure(package, engine, config, settings)
-        profiles = add_profile(builder, network, config, settings.batch)
+        profiles = add_profile(builder, network, config, settings)
         timing = None
         if engine == TENSORRT:
             assert device is not None
@@ -204,13 +213,13 @@ def configure(package: Any, engine: str, config: Any, settings: PlanSettings) ->
             config.hardware_compatibility_level = level
 
 
-def add_profile(builder: Any, network: Any, config: Any, batch: tuple[int, ...]) -> dict[str, Profile]:
-    """Give every input of dynamic batch its range of batch sizes, and return the ranges."""
+def add_profile(builder: Any, network: Any, config: Any, settings: PlanSettings) -> dict[str, Profile]:
+    """Give every input of dynamic batch its range of batch sizes, of views too, and return the ranges."""
     profile = builder.create_optimization_profile()
     ranges = {}
     for number in range(network.num_inputs):
         tensor = network.get_input(number)
-        found = Profile.of(tuple(int(side) for side in tensor.shape), batch)
+        found = Profile.of(tuple(int(side) for side in tensor.shape), settings.batch, settings.views)
         ranges[tensor.name] = found
         profile.set_shape(tensor.name, found.smallest, found.tuned_for, found.largest)
     config.add_optimization_profile(profile)

@@ -37,7 +37,7 @@ class Tensor:
     """An input or output of a plan with its memory, which suffices for the largest batch.
 
     Attributes:
-        shape: -1 stands for the batch.
+        shape: -1 stands for the batch, and for the number of views.
         smallest: shape of the smallest batch that the plan takes; of an output it is empty.
         largest: shape of the largest batch.
         host: bytes on the host, uint8 (N,).
@@ -52,9 +52,12 @@ class Tensor:
     host: np.ndarray
     device: int
 
-    def view(self, batch: int) -> np.ndarray:
+    def rows(self, batch: int) -> np.ndarray:
         """Return the host's memory as an array of that many rows."""
-        shape = (batch, *self.largest[1:])
+        return self.view((batch, *self.largest[1:]))
+
+    def view(self, shape: Shape) -> np.ndarray:
+        """Return the host's memory as an array of a shape, which is no larger than the largest."""
         return self.host[: math.prod(shape) * self.dtype.itemsize].view(self.dtype).reshape(shape)
 
 
@@ -119,8 +122,8 @@ class PlanSession(Session):
         self.largest_batch = self._input.largest[0]
         self.providers = (PLAN_ENGINES[engine],)
         self._marks = [self.memory.event() for _ in range(4)]
-        self._batch = 0
-        self._graphs: dict[int, Any] = {}
+        self._shape: Shape = ()
+        self._graphs: dict[Shape, Any] = {}
         start = perf_counter()
         self.run({self._input.name: np.zeros(self._input.smallest, self._input.dtype)})
         self._took("first_run", start)
@@ -212,41 +215,46 @@ class PlanSession(Session):
         if len(images) // parts < self._input.smallest[0]:
             low, high = self._input.smallest[0], self.largest_batch
             raise ValueError(f"{self.model} is built for batches of {low} to {high}, got {len(images)}")
+        low, high = self._input.smallest[1], self._input.largest[1]
+        if not low <= images.shape[1] <= high:
+            raise ValueError(
+                f"{self.model} is built for {low} to {high} views of an object, got {images.shape[1]}"
+            )
         return images
 
     def _run_part(self, images: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, float]]:
         """Run a batch that the plan takes at once; return the outputs, and milliseconds by phase."""
         memory, batch, entry = self.memory, len(images), self._input
-        if batch != self._batch:
+        if images.shape != self._shape:
             self._context.set_input_shape(entry.name, images.shape)
-            self._batch = batch
-        np.copyto(entry.view(batch), images)
+            self._shape = images.shape
+        np.copyto(entry.view(images.shape), images)
         memory.mark(self._marks[0])
         memory.copy_in(entry.device, entry.host, images.nbytes)
         memory.mark(self._marks[1])
-        self._compute(batch)
+        self._compute(images.shape)
         memory.mark(self._marks[2])
         outputs = [self._tensors[name] for name in self.outputs]
         for tensor in outputs:
-            memory.copy_out(tensor.host, tensor.device, tensor.view(batch).nbytes)
+            memory.copy_out(tensor.host, tensor.device, tensor.rows(batch).nbytes)
         memory.mark(self._marks[3])
         memory.wait()
         spans = zip(("copy_in", "compute", "copy_out"), self._marks, self._marks[1:], strict=False)
         taken = {name: memory.milliseconds(start, end) for name, start, end in spans}
-        return {tensor.name: tensor.view(batch).copy() for tensor in outputs}, taken
+        return {tensor.name: tensor.rows(batch).copy() for tensor in outputs}, taken
 
-    def _compute(self, batch: int) -> None:
-        """Put the network into the stream, or the graph of this batch size."""
+    def _compute(self, shape: Shape) -> None:
+        """Put the network into the stream, or the graph of inputs of this shape."""
         if not self._use_graphs or self.engine == RTX:
             # TensorRT-RTX makes its graphs itself.
             self._enqueue()
             return
-        if batch not in self._graphs:
+        if shape not in self._graphs:
             # The first run of a shape may allocate, which no graph can record.
             self._enqueue()
             self.memory.wait()
-            self._graphs[batch] = self.memory.record(self._enqueue)
-        self.memory.replay(self._graphs[batch])
+            self._graphs[shape] = self.memory.record(self._enqueue)
+        self.memory.replay(self._graphs[shape])
 
     def _enqueue(self) -> None:
         if not self._context.execute_async_v3(int(self.memory.stream)):

@@ -33,6 +33,7 @@ class PlanSettings:
         hardware_compatible: TensorRT only, one of `HARDWARE`: devices besides the one at hand; slower.
         optimization_level: 0 to 5, how long the builder searches.
         cuda_graph: run it as one CUDA graph a batch size.
+        views: of a model of views, the numbers of views of an object to serve, as `batch`.
     """
 
     batch: tuple[int, ...] = (1, 8)
@@ -43,6 +44,7 @@ class PlanSettings:
     hardware_compatible: str = "none"
     optimization_level: int = 3
     cuda_graph: bool = False
+    views: tuple[int, ...] = ()
 
     @classmethod
     def from_dict(cls, found: Any) -> PlanSettings:
@@ -52,11 +54,16 @@ class PlanSettings:
             ValueError: a setting is missing, unknown, or has a value that makes no sense.
         """
         names = {field.name for field in fields(cls)}
+        if isinstance(found, dict):
+            # Plans of earlier versions, which knew no views, lack it.
+            found = {"views": [], **found}
         if not isinstance(found, dict) or set(found) != names:
             raise ValueError(f"settings must have the keys {', '.join(sorted(names))}")
-        batch, capabilities = found["batch"], found["compute_capabilities"]
+        batch, views, capabilities = found["batch"], found["views"], found["compute_capabilities"]
         if not isinstance(batch, list) or not batch or not all(_count(size) for size in batch):
             raise ValueError("settings.batch must be a list of whole numbers from 1 up")
+        if not isinstance(views, list) or not all(_count(number) for number in views):
+            raise ValueError("settings.views must be a list of whole numbers from 1 up")
         if not _strings(capabilities):
             raise ValueError("settings.compute_capabilities must be a list of strings")
         switches = [found[name] for name in ("sparse", "version_compatible", "cuda_graph")]
@@ -66,8 +73,8 @@ class PlanSettings:
             raise ValueError(f"settings.hardware_compatible must be one of {', '.join(HARDWARE)}")
         if found["precision"] not in ("fp32", "fp16", "int8") or found["optimization_level"] not in range(6):
             raise ValueError("settings.precision or settings.optimization_level makes no sense")
-        found = {**found, "batch": tuple(batch), "compute_capabilities": tuple(capabilities)}
-        return cls(**found)
+        lists = {"batch": tuple(batch), "views": tuple(views), "compute_capabilities": tuple(capabilities)}
+        return cls(**{**found, **lists})
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from edgeproof_deploy.runtime.errors import BundleError, UnavailableError
 from edgeproof_deploy.runtime.plan_build import BuiltPlan, build_plan
 from edgeproof_deploy.runtime.plan_session import PlanSession
 from edgeproof_deploy.runtime.plan_sidecar import PlanSettings, Sidecar, as_json
+from edgeproof_deploy.runtime.preprocess import Preprocess
 from edgeproof_deploy.runtime.tensorrt_package import (
     PLAN_ENGINES,
     RTX,
@@ -26,6 +27,7 @@ from edgeproof_deploy.runtime.tensorrt_package import (
 )
 
 PLAN_SUFFIX, SIDECAR_SUFFIX = ".engine", ".json"
+PREPROCESS_FILE = "preprocess.json"
 AMPERE = 8
 
 
@@ -214,7 +216,9 @@ def settings_for(bundle: Bundle, engine: str, model: str, here: Here) -> PlanSet
     else:
         parts = model.replace("_", ".").split(".")
         precision = next((name for name in ("int8", "fp16") if name in parts), "fp32")
-        settings = PlanSettings(batches(bundle), precision, sparse="sparse" in parts)
+        settings = PlanSettings(
+            batches(bundle), precision, sparse="sparse" in parts, views=view_counts(bundle)
+        )
     if engine == RTX:
         return replace(
             settings,
@@ -232,6 +236,27 @@ def batches(bundle: Bundle) -> tuple[int, ...]:
     except (KeyError, TypeError, ValueError):
         sizes = ()
     return sizes if sizes and min(sizes) > 0 else PlanSettings().batch
+
+
+def view_counts(bundle: Bundle) -> tuple[int, ...]:
+    """Return the numbers of views of an object that a bundle's plans serve; none where it takes images.
+
+    They are those of the recipe, or any up to that of its evaluation, for which a plan is tuned.
+
+    Raises:
+        BundleError: `preprocess.json` is damaged.
+    """
+    try:
+        views = Preprocess.from_dict(bundle.read_json(PREPROCESS_FILE)).views
+    except (TypeError, ValueError) as error:
+        raise BundleError(PREPROCESS_FILE, str(error)) from error
+    if views is None:
+        return ()
+    try:
+        told = tuple(int(count) for count in bundle.manifest["recipe"]["deploy"]["views"])
+    except (KeyError, TypeError, ValueError):
+        told = ()
+    return told if told and min(told) > 0 else (views, 1)
 
 
 def kept_plan(here: Here, onnx_sha256: str, settings: PlanSettings) -> Path:

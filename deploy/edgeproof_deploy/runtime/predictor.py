@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +13,10 @@ from PIL import Image
 from edgeproof_deploy.runtime.bundle import Bundle
 from edgeproof_deploy.runtime.errors import BundleError, LabelError, UnavailableError
 from edgeproof_deploy.runtime.head import HEAD_FILE, Head, ZeroShotHead, check_words, head_of_rows, read_head
+from edgeproof_deploy.runtime.objects import named_objects, prepared_objects
 from edgeproof_deploy.runtime.preprocess import ImageError, Preprocess, Source
 from edgeproof_deploy.runtime.session import ENGINES, MODEL_FILE, Session, first_line, open_engine
-from edgeproof_deploy.runtime.sources import Images, Named, named_sources, prepared_batches
+from edgeproof_deploy.runtime.sources import Batch, Images, named_sources, prepared_batches
 
 if TYPE_CHECKING:
     from edgeproof_deploy.runtime.specialists import Specialists
@@ -29,15 +30,20 @@ TEXT_MODEL = "text/encoder.onnx"
 
 @dataclass(frozen=True)
 class Prediction:
-    """The best labels of one image with their probabilities, best first.
+    """The best labels of one image or object with their probabilities, best first.
 
     Attributes:
         path: the image's path as it was given, or `image 3` for the fourth one that is no file.
         labels: (label, probability).
+        views: how many views were looked at; 0 where the model looks at single images.
+        nearest: (object, label, cosine) of the nearest objects of the bundle's gallery, nearest first; none
+            where its head keeps no objects.
     """
 
     path: str
     labels: list[tuple[str, float]]
+    views: int = 0
+    nearest: list[tuple[str, str, float]] = field(default_factory=list)
 
 
 class Predictor:
@@ -117,6 +123,11 @@ class Predictor:
         return self.head.labels
 
     @property
+    def takes_views(self) -> bool:
+        """Whether the model looks at several views of an object, and not at single images."""
+        return self.session.input_name == "views"
+
+    @property
     def has_text_encoder(self) -> bool:
         """Whether the bundle carries a text tower, so that `set_labels` takes any words."""
         return TEXT_MODEL in self.bundle.listed
@@ -153,9 +164,10 @@ class Predictor:
         self.head = self._bundled
 
     def warm_up(self, batch_size: int = 1) -> None:
-        """Run the model once on a black image: what engines put off until the first run is then done."""
-        side = self.preprocess.image_size
-        self.session.run({"image": np.zeros((batch_size, 3, side, side), np.float32)})
+        """Run the model once on black images: what engines put off until the first run is then done."""
+        side, views = self.preprocess.image_size, self.preprocess.views
+        free = (batch_size,) if views is None else (batch_size, views)
+        self.session.run({self.session.input_name: np.zeros((*free, 3, side, side), np.float32)})
 
     def predict(
         self,
@@ -167,11 +179,13 @@ class Predictor:
         workers: int = 0,
         broken: list[ImageError] | None = None,
     ) -> list[Prediction]:
-        """Return the best labels of each image, in the order of the images.
+        """Return the best labels of each image, or object, in the order in which they are given.
 
         Args:
             images: one or a sequence of: path of a file, path of a folder (all image files in it), bytes of a
-                file, opened image, uint8 array (H, W, 3) RGB or (H, W) grey. Or an array (N, H, W, 3).
+                file, opened image, uint8 array (H, W, 3) RGB or (H, W) grey. Or an array (N, H, W, 3). Where
+                the model looks at views, an object or a sequence of those: a folder with its views, a list of
+                views, an array (V, H, W, 3); a single image is an object with one view. See `named_objects`.
             top_k: how many labels to return an image; fewer where there are fewer.
             labels: choose between these labels, for this call; see `set_labels`.
             batch_size: images that the model sees at once. With 1 a result does not depend on the other
@@ -187,13 +201,17 @@ class Predictor:
             raise ValueError(f"top_k must be at least 1, got {top_k}")
         head = self.head if labels is None else self._choose(self.head, labels)
         predictions = []
-        named = named_sources(images, broken)
-        sources = dict(named)
-        for names, embeddings in self._embeddings(named, batch_size, workers, broken):
-            seen = self._seeing(head, [sources[name] for name in names])
-            for name, shares in zip(names, seen.probabilities(embeddings)):
+        sources, batches = self._prepared(images, batch_size, workers, broken)
+        for names, inputs in batches:
+            embeddings = self._run(inputs, names)
+            seen = self._seeing(head, [sources[name] for name in names] if sources else [])
+            near = getattr(head, "nearest", None)
+            nearest = near(embeddings, top_k) if near is not None else [[]] * len(names)
+            views = inputs.shape[1] if self.takes_views else 0
+            for name, shares, objects in zip(names, seen.probabilities(embeddings), nearest):
                 best = np.argsort(-shares, kind="stable")[:top_k]
-                predictions.append(Prediction(name, [(head.labels[row], float(shares[row])) for row in best]))
+                found = [(head.labels[row], float(shares[row])) for row in best]
+                predictions.append(Prediction(name, found, views, [tuple(one) for one in objects]))
         return predictions
 
     def embed(
@@ -205,13 +223,14 @@ class Predictor:
         broken: list[ImageError] | None = None,
     ) -> np.ndarray:
         """Return the embeddings of images as the model gives them, not normalised: float32 (N, D)."""
-        named = named_sources(images, broken)
-        rows = [rows for _, rows in self._embeddings(named, batch_size, workers, broken)]
+        _, batches = self._prepared(images, batch_size, workers, broken)
+        rows = [self._run(inputs, names) for names, inputs in batches]
         return np.concatenate(rows) if rows else np.zeros((0, self.head.dim), np.float32)
 
     def embed_image(self, image: Image.Image, name: str = "image") -> np.ndarray:
         """Return the embedding of one RGB image as `open_image` gives it, float32 (1, D)."""
-        return self._run(self.preprocess(image)[None], [name])
+        inputs = self.preprocess(image)[None]
+        return self._run(inputs[None] if self.takes_views else inputs, [name])
 
     def close(self) -> None:
         """Free the models."""
@@ -257,21 +276,25 @@ class Predictor:
             self._text = read_text_encoder(self.bundle, self.head.dim, self._bundled.labels, self._threads)
         return self._text
 
-    def _embeddings(
-        self, named: list[Named], batch_size: int, workers: int, broken: list[ImageError] | None
-    ) -> Iterator[tuple[list[str], np.ndarray]]:
-        """Yield names and embeddings (B, D), a batch at a time."""
+    def _prepared(
+        self, images: Images, batch_size: int, workers: int, broken: list[ImageError] | None
+    ) -> tuple[dict[str, Source], Iterator[Batch]]:
+        """Return each image by its name, none of objects; and names with inputs, a batch at a time."""
         if batch_size < 1 or workers < 0:
             raise ValueError(f"expected batch_size >= 1 and workers >= 0, got {batch_size} and {workers}")
-        batches = prepared_batches(
+        if self.takes_views:
+            objects = named_objects(images, broken)
+            return {}, prepared_objects(
+                objects, self.preprocess, batch_size=batch_size, workers=workers, broken=broken
+            )
+        named = named_sources(images, broken)
+        return dict(named), prepared_batches(
             named, self.preprocess, batch_size=batch_size, workers=workers, broken=broken
         )
-        for names, inputs in batches:
-            yield names, self._run(inputs, names)
 
     def _run(self, inputs: np.ndarray, names: Sequence[str]) -> np.ndarray:
         try:
-            embeddings = self.session.run({"image": inputs})["embedding"]
+            embeddings = self.session.run({self.session.input_name: inputs})["embedding"]
         except (MemoryError, BundleError, UnavailableError):
             raise
         except Exception as error:
@@ -296,8 +319,14 @@ def _specialists_of(bundle: Bundle, head: Head, engine: str, threads: int | None
 
 def _check_shapes(session: Session, preprocess: Preprocess, head: Head) -> None:
     wanted = (3, preprocess.image_size, preprocess.image_size)
-    takes = session.inputs.get("image", ())
-    if tuple(takes[1:]) != wanted:
+    name = session.input_name
+    if (name == "views") != (preprocess.views is not None):
+        said = "does not say of how many views" if name == "views" else "says that there are views"
+        raise BundleError(PREPROCESS_FILE, f"{said}, and {session.model} takes '{name}'")
+    if getattr(head, "specialists", None) and name == "views":
+        raise BundleError(HEAD_FILE, f"asks specialists about single images, and {session.model} takes views")
+    takes = session.inputs[name]
+    if tuple(takes[-3:]) != wanted:
         raise BundleError(
             session.model, f"takes images of shape {takes}, {PREPROCESS_FILE} makes (batch, {wanted})"
         )

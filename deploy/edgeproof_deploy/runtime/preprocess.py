@@ -20,6 +20,7 @@ INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
 }
 LARGEST_SIDE = 4096
+MOST_VIEWS = 4096
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Preprocess:
         interpolation: bicubic, bilinear or nearest.
         mean: subtracted from RGB in [0, 1].
         std: what the difference is divided by.
+        views: of a model that looks at several views of an object, how many it was evaluated with; it takes
+            any number. None: it looks at single images.
     """
 
     image_size: int
@@ -42,8 +45,11 @@ class Preprocess:
     interpolation: str = "bicubic"
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    views: int | None = None
 
     def __post_init__(self) -> None:
+        if self.views is not None and not 1 <= self.views <= MOST_VIEWS:
+            raise ValueError(f"views must be 1 to {MOST_VIEWS}, got {self.views}")
         if not 1 <= self.image_size <= LARGEST_SIDE:
             raise ValueError(f"image_size must be 1 to {LARGEST_SIDE} pixels, got {self.image_size}")
         if not self.image_size <= self.resize_size <= LARGEST_SIDE:
@@ -104,10 +110,13 @@ class Preprocess:
         return self.normalise(self.pixels(image)[None])[0]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data that `from_dict` reads."""
-        return {
+        """Return plain data that `from_dict` reads; `views` is left out where there is none."""
+        plain = {
             key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
         }
+        if self.views is None:
+            del plain["views"]
+        return plain
 
     @classmethod
     def from_dict(cls, plain: Any) -> Preprocess:
@@ -118,11 +127,11 @@ class Preprocess:
         """
         if not isinstance(plain, Mapping):
             raise ValueError(f"preprocessing: expected a table, got {type(plain).__name__}")
-        known = {field.name for field in fields(cls)}
+        known = {field.name for field in fields(cls)} - ({"views"} - set(plain))
         if set(plain) != known:
             missing, unknown = sorted(known - set(plain)), sorted(set(plain) - known)
             raise ValueError(f"preprocessing: missing keys {missing}, unknown keys {unknown}")
-        for key in ("image_size", "resize_size"):
+        for key in ("image_size", "resize_size", *(["views"] if "views" in plain else [])):
             if type(plain[key]) is not int:
                 raise ValueError(f"preprocessing: {key} must be a whole number, got {plain[key]!r}")
         if not isinstance(plain["interpolation"], str):
@@ -133,6 +142,7 @@ class Preprocess:
             plain["interpolation"],
             _three_numbers("mean", plain["mean"]),
             _three_numbers("std", plain["std"]),
+            plain.get("views"),
         )
 
 

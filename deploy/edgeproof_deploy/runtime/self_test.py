@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,12 +28,14 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class TestImage:
-    """An image of the self-test.
+    """An image of the self-test, or an object with several views.
 
     Attributes:
-        file: its name in the bundle.
-        pixels_sha256: of what preprocessing makes of it before it normalises, uint8 (H, W, 3).
+        file: its name in the bundle; of an object that of its first view.
+        pixels_sha256: of what preprocessing makes of it before it normalises, uint8 (H, W, 3), of an object
+            (V, H, W, 3).
         edge: whether it is a hard image, such as a black one, and no photo.
+        views: the files of an object's views; none of a single image.
     """
 
     __test__ = False
@@ -41,6 +43,12 @@ class TestImage:
     file: str
     pixels_sha256: str
     edge: bool
+    views: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files of it."""
+        return self.views or (self.file,)
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,7 @@ class SelfTest:
     """What a bundle was made to give.
 
     Attributes:
-        images: photos first, then edge images.
+        images: photos, or objects, first, then edge images.
         outputs: embeddings float32 (N, D) of `reference` (the fp32 student in PyTorch), and of each ONNX
             file that was exported, by its name, in ONNX Runtime; some may not be in the bundle.
         limits: by ONNX file: smallest cosine that a photo's embedding may have to the stored one.
@@ -62,7 +70,7 @@ class SelfTest:
 
     @property
     def photos(self) -> int:
-        """How many of the images are photos."""
+        """How many of the images are photos, or objects."""
         return sum(not image.edge for image in self.images)
 
 
@@ -72,7 +80,7 @@ class SelfTestResult:
 
     Attributes:
         model: the ONNX file.
-        photos: how many photos were run.
+        photos: how many photos, or objects, were run.
         cosine_min: smallest cosine of a photo's embedding to the stored one.
         reference_cosine_min: the same to the fp32 student in PyTorch.
         failures: what is wrong, in words; empty where all is well.
@@ -120,9 +128,14 @@ def _images(bundle: Bundle, plain: Any) -> Iterator[TestImage]:
             raise BundleError(
                 INDEX_FILE, f"has an image without file, pixels_sha256 or edge: {str(entry)[:80]}"
             )
-        if entry["file"] not in bundle.listed:
-            raise BundleError(INDEX_FILE, f"names {entry['file']!r}, which is not in the bundle")
-        yield TestImage(*(entry[key] for key in kinds))
+        views = entry.get("views", [])
+        if not isinstance(views, list) or not all(isinstance(view, str) for view in views):
+            raise BundleError(INDEX_FILE, f"has views that are no list of files: {str(views)[:80]}")
+        image = TestImage(*(entry[key] for key in kinds), views=tuple(views))
+        missing = [name for name in (image.file, *views) if name not in bundle.listed]
+        if missing:
+            raise BundleError(INDEX_FILE, f"names {missing[0]!r}, which is not in the bundle")
+        yield image
 
 
 def _limits(plain: Any, key: str) -> dict[str, float]:
@@ -134,25 +147,42 @@ def _limits(plain: Any, key: str) -> dict[str, float]:
     return {name: float(value) for name, value in plain.items()}
 
 
-def self_test_inputs(bundle: Bundle, test: SelfTest, preprocess: Preprocess) -> tuple[np.ndarray, list[str]]:
-    """Return the images as the network's input, float32 (N, 3, H, W), and the names of those that differ.
+def self_test_inputs(
+    bundle: Bundle, test: SelfTest, preprocess: Preprocess
+) -> tuple[list[np.ndarray], list[str]]:
+    """Return each image as the network's input, and the names of those that differ.
+
+    Inputs are float32 (3, H, W); of objects (V, 3, H, W), which need not have equally many views.
 
     Raises:
-        BundleError: an image cannot be read here.
+        BundleError: an image cannot be read here, or the bundle is of views and its images are not.
     """
-    pixels, differing = [], []
+    inputs, differing = [], []
     for image in test.images:
-        try:
-            pixels.append(preprocess.pixels(open_image(bundle.read(image.file))))
-        except ImageError as error:
-            raise BundleError(image.file, f"cannot be read here: {error.reason}") from error
-        if pixels_digest(pixels[-1]) != image.pixels_sha256:
+        if bool(image.views) != (preprocess.views is not None):
+            raise BundleError(INDEX_FILE, f"{image.file} is for a model of another input than the bundle's")
+        pixels = np.stack([_pixels(bundle, name, preprocess) for name in image.files])
+        if pixels_digest(pixels) != image.pixels_sha256:
             differing.append(image.file)
-    return preprocess.normalise(np.stack(pixels)), differing
+        views = preprocess.normalise(pixels)
+        inputs.append(views if image.views else views[0])
+    return inputs, differing
+
+
+def _pixels(bundle: Bundle, name: str, preprocess: Preprocess) -> np.ndarray:
+    try:
+        return preprocess.pixels(open_image(bundle.read(name)))
+    except ImageError as error:
+        raise BundleError(name, f"cannot be read here: {error.reason}") from error
+
+
+def alike(inputs: Sequence[np.ndarray]) -> np.ndarray:
+    """Return those inputs that have as many views as the first one, as one batch."""
+    return np.stack([one for one in inputs if one.shape == inputs[0].shape])
 
 
 def pixels_digest(pixels: np.ndarray) -> str:
-    """Return the sha256 of pixels, uint8 (H, W, 3)."""
+    """Return the sha256 of pixels, uint8 (..., H, W, 3)."""
     return hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()
 
 
@@ -174,7 +204,7 @@ def run_self_test(bundle: Bundle, preprocess: Preprocess, session: Session, mode
     if model not in test.outputs or model == REFERENCE:
         raise BundleError(INDEX_FILE, f"has no outputs of {model}")
     inputs, differing = self_test_inputs(bundle, test, preprocess)
-    found = np.concatenate([session.run({"image": image[None]})["embedding"] for image in inputs])
+    found = np.concatenate([session.run({session.input_name: image[None]})["embedding"] for image in inputs])
     failures = [
         f"{name}: its pixels are not those that it had when the bundle was made" for name in differing
     ]

@@ -89,7 +89,7 @@ def prepared_batches(
     names: list[str] = []
     inputs: list[np.ndarray] = []
     ahead = max(2 * batch_size, workers)
-    for name, result in _in_threads(named, preprocess, workers, ahead):
+    for name, result in in_threads(named, preprocess, workers, ahead):
         if isinstance(result, ImageError):
             if broken is None:
                 raise result
@@ -104,9 +104,10 @@ def prepared_batches(
         yield names, np.stack(inputs)
 
 
-def _in_threads(
+def in_threads(
     named: Sequence[Named], preprocess: Preprocess, workers: int, ahead: int
 ) -> Iterator[Prepared]:
+    """Yield each image as input, or why it cannot be, in order; `ahead` of them are prepared beforehand."""
     if not workers:
         yield from (_prepare(one, preprocess) for one in named)
         return
