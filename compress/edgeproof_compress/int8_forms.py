@@ -17,7 +17,7 @@ from edgeproof_configs.stage import StageOutcome
 from edgeproof_train.fine_tune import fine_tune, tuning_config
 from edgeproof_train.keeper import LOSSES_FILE
 from edgeproof_train.run_data import RunData
-from edgeproof_train.scoring import evaluation
+from edgeproof_train.scoring import chosen_by, evaluation
 from edgeproof_train.student import Student
 
 STAGE = "quantize"
@@ -81,7 +81,7 @@ def quantize_form(data: RunData, name: str, source: str) -> tuple[list[Path], di
         config=config,
         images=data.split("train"),
         evaluate=evaluation(data, "val"),
-        select=recipe.train.select or ("top1" if data.source.class_names else "cosine_mean"),
+        select=recipe.train.select or chosen_by(data),
         tune=tune,
         device=data.context.device,
         seed=recipe.train.seed,

@@ -136,7 +136,7 @@ def fit(
         folder=folder,
         device=context.device,
         evaluate=evaluate,
-        select=config.select or chosen_by(data, task, stage),
+        select=config.select or chosen_by(data, task if stage == "baseline" else None),
         report=lambda row: context.run.append_metrics({"stage": stage, **row}),
         rewind=lambda step: context.run.rewind_metrics(stage, step),
         label=stage,

@@ -109,13 +109,18 @@ def classifier_scores(
     return classifier_metrics(scores, images.labels, data.source.class_names, data.source.unseen)
 
 
-def chosen_by(data: RunData, task: DistillTask, stage: str) -> str:
-    """Return the figure on val that chooses the best epoch where the recipe does not say."""
+def chosen_by(data: RunData, baseline: DistillTask | None = None) -> str:
+    """Return the figure on val that chooses the best epoch where the recipe does not say.
+
+    Args:
+        data: of the run.
+        baseline: the task of normal training, if it is that.
+    """
     if data.source.of_objects and data.source.class_names:
         return "map"
-    if stage == "baseline" and not data.class_scores and CLASSIFIER not in task.losses:
+    if baseline is not None and not data.class_scores and CLASSIFIER not in baseline.losses:
         return "map"
-    return "top1" if stage == "baseline" or counts_top1(data) else "cosine_mean"
+    return "top1" if baseline is not None or counts_top1(data) else "cosine_mean"
 
 
 def counts_top1(data: RunData) -> bool:
