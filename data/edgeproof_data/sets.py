@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,6 +50,26 @@ class ImageSet:
     def file(self, index: int) -> Path:
         """Return where an image lies."""
         return self.root / self.paths[index]
+
+    def read(self, index: int) -> bytes:
+        """Return the bytes of an image file.
+
+        Raises:
+            OSError: it cannot be read.
+            DataError: it lies in a shard that cannot be read, or that changed.
+        """
+        return self.file(index).read_bytes()
+
+    def stats(self) -> NDArray[np.int64]:
+        """Return (N, 2): size in bytes and mtime in ns of each image file; -1 where it is gone."""
+        found = np.full((len(self), 2), -1, np.int64)
+        for row, path in enumerate(self.paths):
+            try:
+                stat = os.stat(f"{self.root}/{path}")
+            except OSError:
+                continue
+            found[row] = stat.st_size, stat.st_mtime_ns
+        return found
 
     def subset(self, indices: ArrayLike) -> ImageSet:
         """Return the images at these positions, in this order."""

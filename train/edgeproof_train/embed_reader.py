@@ -48,13 +48,13 @@ class ImageFiles(Dataset[Item]):
 
     def __getitem__(self, place: int) -> Item:
         position = int(self.indices[place])
-        file = self.images.file(position)
         try:
-            data = file.read_bytes()
+            data = self.images.read(position)
             pixels = self.preprocess.pixels(open_image(data))
-        except (ImageError, OSError) as error:
+        except (ImageError, DataError, OSError) as error:
             # An exception does not survive the way out of a worker process unchanged.
-            reason = error.reason if isinstance(error, ImageError) else str(error.strerror)
+            reason = {ImageError: "reason", DataError: "what"}.get(type(error), "strerror")
+            reason = str(getattr(error, reason))
             return Item(position, None, "", f"{self.images.paths[position]} {reason}")
         return Item(position, pixels, hashlib.sha256(data).hexdigest(), "")
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,18 +166,6 @@ def path_hashes(paths: Sequence[str], salt: int) -> NDArray[np.uint64]:
     salted = salt.to_bytes(8, "little")
     digests = (hashlib.blake2b(path.encode(), digest_size=8, salt=salted).digest() for path in paths)
     return np.frombuffer(b"".join(digests), "<u8")
-
-
-def stats_of(root: Path, paths: Sequence[str]) -> Stats:
-    """Return size and mtime of each image file; -1 where it is gone."""
-    found = np.full((len(paths), 2), -1, np.int64)
-    for row, path in enumerate(paths):
-        try:
-            stat = os.stat(f"{root}/{path}")
-        except OSError:
-            continue
-        found[row] = stat.st_size, stat.st_mtime_ns
-    return found
 
 
 def write_array(path: Path, dtype: np.dtype, shape: tuple[int, ...], blocks: Iterable[NDArray[Any]]) -> None:

@@ -20,7 +20,6 @@ from edgeproof_data.cache.layout import (
     Manifest,
     map_array,
     path_hashes,
-    stats_of,
 )
 from edgeproof_data.cache.row_format import TopK, TopKRows, format_of
 from edgeproof_data.paths import counted, some_of
@@ -157,7 +156,7 @@ class EmbeddingCache:
     def unchanged(self, images: ImageSet, rows: Rows) -> NDArray[np.bool_]:
         """Return whether each image is still the one that its row was computed from."""
         recorded = self._table("index")[rows]
-        stats = stats_of(images.root, images.paths)
+        stats = images.stats()
         same = recorded["size"] == stats[:, 0]
         for index in np.flatnonzero(same & (recorded["mtime_ns"] != stats[:, 1])).tolist():
             same[index] = sha256_of(images.file(index)) == recorded[index]["sha256"].tobytes().hex()

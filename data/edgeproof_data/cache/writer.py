@@ -18,7 +18,6 @@ from edgeproof_data.cache.layout import (
     Manifest,
     Plan,
     format_of_part,
-    stats_of,
     write_array,
 )
 from edgeproof_data.cache.reader import ABSENT, EmbeddingCache
@@ -71,7 +70,7 @@ class CacheWriter:
             raise ValueError("expected at least one image")
         self.folder, self.key, self.images, self.dim = folder, key, images, dim
         self.rank, self.world = rank, world
-        self._stats = stats_of(images.root, images.paths)
+        self._stats = images.stats()
         self.plan = Plan.of(key, images.paths, self._stats)
         with explain_os_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)

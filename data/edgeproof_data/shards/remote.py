@@ -1,0 +1,222 @@
+"""Shards that lie elsewhere, copied once into a folder and checked, so that they can be read at any offset.
+
+`http` and `https` are read with the standard library, everything else through fsspec. A copy counts when its
+`.json` stands beside it: that is written last. It is never fetched again while it is there and whole; delete
+the folder to ask anew.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import http.client
+import shutil
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+from edgeproof_configs.errors import DataError, EdgeproofError
+from edgeproof_configs.files import CHUNK_BYTES, explain_os_errors, read_json, sha256_of, write_json
+from edgeproof_data.shards.storage import HTTP, file_system
+
+ATTEMPTS = 4
+TIMEOUT_SECONDS = 30.0
+WAIT_SECONDS = 0.5
+"""Before the second attempt; twice as long before each further one."""
+LARGEST_SHARD_BYTES = 64 << 30
+AGENT = "edgeproof"
+
+
+class _InterruptedError(Exception):
+    """The connection ended early: the next attempt goes on where this one stopped."""
+
+
+def fetch(address: str, folder: Path, sha256: str | None = None) -> Path:
+    """Return the local copy of a shard, fetched if it is not there yet.
+
+    Processes that want the same shard wait for the first one to fetch it.
+
+    Args:
+        address: of the shard.
+        folder: of all copies.
+        sha256: what its bytes must hash to, in hex; None where nobody knows.
+
+    Raises:
+        DataError: it cannot be had, or is not what it should be.
+        MissingPackageError: the package that reads such addresses is not installed.
+        EdgeproofError: the disk is full.
+    """
+    name = PurePosixPath(urlsplit(address).path).name or "shard.tar"
+    copy = folder / f"{hashlib.sha256(address.encode()).hexdigest()[:16]}-{name}"
+    with explain_os_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / f".{copy.name}.lock").open("a")
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        told = _whole(copy, address)
+        if told is None:
+            told = _fetch(address, copy)
+        if sha256 is not None and told["sha256"] != sha256:
+            for file in (copy, _sidecar(copy)):
+                file.unlink(missing_ok=True)
+            raise DataError(
+                f"this shard is not what its sha256 says: {told['sha256'][:12]}…, expected {sha256[:12]}…",
+                where=address,
+                fix="correct data.sums, or find out who changed the shard",
+            )
+    return copy
+
+
+def _sidecar(copy: Path) -> Path:
+    return copy.with_name(f"{copy.name}.json")
+
+
+def _whole(copy: Path, address: str) -> dict[str, Any] | None:
+    """Return what is known of a finished copy; None where there is none, or it is not as it was left."""
+    side = _sidecar(copy)
+    if not (copy.is_file() and side.is_file()):
+        return None
+    told = read_json(side)
+    return told if told["address"] == address and told["size"] == copy.stat().st_size else None
+
+
+def _fetch(address: str, copy: Path) -> dict[str, Any]:
+    part = copy.with_name(f".{copy.name}.part")
+    part.unlink(missing_ok=True)
+    try:
+        with explain_os_errors(copy):
+            told = _over_http(address, part) if address.startswith(HTTP) else _over_fsspec(address, part)
+            told = {"address": address, "size": part.stat().st_size, "sha256": sha256_of(part), **told}
+            _sidecar(copy).unlink(missing_ok=True)
+            part.replace(copy)
+    finally:
+        part.unlink(missing_ok=True)
+    write_json(_sidecar(copy), told)
+    return told
+
+
+def _over_fsspec(address: str, part: Path) -> dict[str, Any]:
+    system, path = file_system(address)
+    with _explained(address):
+        size = system.info(path).get("size")
+        _check_room(address, part, size)
+        with system.open(path, "rb") as source, part.open("wb") as target:
+            got = _copy(source, target, 0)
+    if size is not None and got != size:
+        raise _wrong_length(address, got, size)
+    return {}
+
+
+def _over_http(address: str, part: Path) -> dict[str, Any]:
+    """Fetch with a few attempts; one that was cut goes on where it stopped, if the server can."""
+    tag, wait = "", WAIT_SECONDS
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            with _explained(address):
+                tag = _attempt(address, part, tag)
+            return {"etag": tag}
+        except _InterruptedError as error:
+            if attempt == ATTEMPTS:
+                raise DataError(
+                    f"this shard cannot be fetched: {error} ({ATTEMPTS} attempts)",
+                    where=address,
+                    fix="run the same command again when the server answers",
+                ) from error
+            time.sleep(wait)
+            wait *= 2
+    raise AssertionError("unreachable")
+
+
+def _attempt(address: str, part: Path, tag: str) -> str:
+    """Fetch the rest of a shard and return the server's name for this version of it."""
+    have = part.stat().st_size if part.exists() and tag else 0
+    headers = {"User-Agent": AGENT, "Accept-Encoding": "identity"}
+    headers |= {"Range": f"bytes={have}-", "If-Range": tag} if have else {}
+    request = urllib.request.Request(address, headers=headers)
+    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
+        if answer.headers.get_content_type() == "text/html":
+            raise DataError(
+                "the server answers with a web page, not with a shard",
+                where=address,
+                fix="open it in a browser",
+            )
+        resumed = answer.status == http.client.PARTIAL_CONTENT
+        start = have if resumed else 0
+        length = _length_of(answer.headers)
+        _check_room(address, part, length)
+        with part.open("ab" if resumed else "wb") as target:
+            try:
+                got = _copy(answer, target, start) - start
+            except (http.client.HTTPException, OSError) as error:
+                if isinstance(error, OSError) and error.errno == 28:
+                    raise
+                raise _InterruptedError(str(error) or type(error).__name__) from error
+    new_tag = answer.headers.get("ETag") or ""
+    if length is not None and got < length:
+        part.unlink() if not new_tag else None
+        raise _InterruptedError(f"{start + got} of {start + length} bytes came")
+    return new_tag
+
+
+def _length_of(headers: Mapping[str, str]) -> int | None:
+    value = headers.get("Content-Length")
+    return int(value) if value is not None and value.isdigit() else None
+
+
+def _copy(source: IO[bytes], target: IO[bytes], start: int) -> int:
+    """Append a stream to a file and return how long the file is; never more than a shard may have."""
+    size = start
+    while chunk := source.read(CHUNK_BYTES):
+        size += len(chunk)
+        if size > LARGEST_SHARD_BYTES:
+            raise DataError(
+                f"this does not end after {LARGEST_SHARD_BYTES >> 30} GiB",
+                fix="shards of about 1 GiB are common: make smaller ones",
+            )
+        target.write(chunk)
+    return size
+
+
+def _check_room(address: str, part: Path, size: int | None) -> None:
+    free = shutil.disk_usage(part.parent).free
+    if size is not None and size > min(free, LARGEST_SHARD_BYTES):
+        raise EdgeproofError(
+            f"a shard of {size:,} bytes, {free:,} bytes are free",
+            where=part.parent,
+            fix=f"make room for {address}",
+        )
+
+
+def _wrong_length(address: str, got: int, size: int) -> DataError:
+    return DataError(
+        f"this shard came with {got:,} bytes, {size:,} were promised", where=address, fix="run again"
+    )
+
+
+@contextmanager
+def _explained(address: str) -> Iterator[None]:
+    """Sort what goes wrong on the way into what another attempt may mend, and what not."""
+    try:
+        yield
+    except (EdgeproofError, _InterruptedError):
+        raise
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code in (408, 429) or error.code >= 500:
+            raise _InterruptedError(f"the server answers {error.code}") from error
+        raise DataError(
+            f"the server answers {error.code}: {str(error.reason)[:80]}",
+            where=address,
+            fix="correct the address",
+        ) from error
+    except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
+        raise _InterruptedError(str(getattr(error, "reason", error)) or type(error).__name__) from error
+    except FileNotFoundError as error:
+        raise DataError("there is no such shard", where=address, fix="correct the address") from error
+    except PermissionError as error:
+        raise DataError("this may not be read", where=address, fix="log in to this storage") from error
