@@ -22,6 +22,7 @@ from edgeproof_deploy.runtime.preprocess import Preprocess
 from edgeproof_train.outputs import ModelOutputs
 from edgeproof_train.simkd import PROJECTED, ReusedHead
 from edgeproof_train.student import Student
+from edgeproof_train.students.first_stages import keep_first
 from edgeproof_train.students.timm_weights import StartWeights, classifier_names, start_weights
 from edgeproof_train.taps import node_shapes
 from edgeproof_train.weights import load_into
@@ -45,6 +46,8 @@ class TimmStudent(Student):
                 timm's own; None for random ones. A `config.json` beside the file also gives the preprocessing
                 and the arguments that the model was made with.
             kwargs: arguments for timm's model, such as `pad_type: same`; they win over `config.json`.
+            stages: keep only so many of the network's first stages, with their weights; the map of the last
+                of them is pooled. Of networks of the EfficientNet family.
             head: `linear`, or `mlp` with one hidden layer as wide as the backbone's features; `none` where
                 these are as wide as the embedding and are given as they are.
             head_init: `least_squares` starts a linear head from the ridge regression of the teacher's
@@ -61,6 +64,7 @@ class TimmStudent(Student):
         model: str
         weights: str | None = None
         kwargs: dict[str, bool | int | float | str | list[int]] = Field(default_factory=dict)
+        stages: PositiveInt | None = None
         head: Literal["linear", "mlp", "none"] = "linear"
         head_init: Literal["random", "least_squares", "weights"] = "random"
         ridge: PositiveFloat | None = None
@@ -99,6 +103,8 @@ class TimmStudent(Student):
         start = start_weights(config.model, config.weights, root)
         self.arguments = model_arguments(config, start.arguments)
         self.backbone = make_backbone(config, self.arguments, start)
+        if config.stages is not None:
+            self.backbone = keep_first(self.backbone, config.stages, config.model)
         self.preprocess = make_preprocess(config, start.preprocessing)
         width = feature_width(self.backbone, config)
         self.head = self.new_head(width)
@@ -184,7 +190,8 @@ class TimmStudent(Student):
     def _head_card(self) -> dict[str, Any]:
         if isinstance(self.head, ReusedHead):
             return {"head": "reused", "reused": self.head.card()}
-        return {"head": self.config.head}
+        stages = {} if self.config.stages is None else {"stages": self.config.stages}
+        return {"head": self.config.head, **stages}
 
     @classmethod
     def from_card(cls, card: dict[str, Any]) -> TimmStudent:
@@ -238,6 +245,7 @@ def card_settings(card: dict[str, Any]) -> dict[str, Any]:
         "model": card["architecture"],
         "image_size": preprocess.image_size,
         "kwargs": card["model_args"],
+        "stages": ours.get("stages"),
         "head": "linear" if ours["head"] == "reused" else ours["head"],
         "mean": preprocess.mean,
         "std": preprocess.std,
