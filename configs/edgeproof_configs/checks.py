@@ -162,7 +162,8 @@ def head_is_trained(recipe: Recipe) -> Iterator[Finding]:
     """The student's head learns something: losses on maps alone end before it."""
     kinds = {loss.kind for loss in recipe.losses}
     needs = [need for loss in recipe.losses if loss.weight for need in needs_of(loss)]
-    if needs and "simkd" not in kinds and not {"student.embedding", "student.logits"} & set(needs):
+    reached = {"student.embedding", "student.logits", "student.tokens"}
+    if needs and "simkd" not in kinds and not reached & set(needs):
         yield (
             ("losses",),
             f"{', '.join(sorted(kinds))} train the backbone only: add a loss on the student's output",

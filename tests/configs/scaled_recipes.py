@@ -9,7 +9,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import timm
+import torch
 import yaml
+from safetensors.torch import save_file
 
 from edgeproof_configs.files import FileTable
 from edgeproof_configs.loader import load_recipe, recipe_path
@@ -21,6 +24,12 @@ SOLIDS = {"kind": "solids", "image_size": 32, "objects": 1, "views": 2, "val_vie
     "test_objects": 1,
     "test_views": 1,
 }
+SOLID_VIEWS = {"kind": "solid_views", "image_size": 32, "objects": 2, "val_objects": 2} | {
+    "test_objects": 2,
+    "rendered_views": 2,
+    "views": 2,
+}
+"""For recipes on objects with views."""
 NARROW = {"channels": [8, 16, 32, 64], "stem_width": 8}
 CONTRASTIVE = {
     "kind": "contrastive",
@@ -44,9 +53,19 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     "resnet50": ("resnet10t", NARROW),
     "swin_tiny_wide": ("swin_tiny_wide", {"embed_dim": 16, "depths": [1, 1, 1, 1], "window_size": 2}),
     "tf_efficientnetv2_s.in1k": ("test_efficientnet", {}),
+    "vit_base_patch32_clip_224.openai": ("test_vit", {}),
     "vit_tiny_patch16_224": ("test_vit", {}),
 }
 """The student of a recipe -> a small network with the same nodes, and its arguments."""
+
+SMALL_TEACHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "samvit": ("samvit_base_patch16", {"img_size": 32, "embed_dim": 32, "depth": 1, "num_heads": 2}),
+    "vit": ("test_vit", {"img_size": 32}),
+}
+"""The beginning of the name of a teacher of views -> a small network of its family, with random weights."""
+FROZEN = ("freeze", "freeze_except")
+OF_VIEWS = ("kind", "head", "pooling", "pool_at", "hidden_layers", "tokens")
+LAST_BLOCK = ("backbone.blocks.11", "backbone.blocks.5")
 
 WITH_CLASSIFIER = "cub200-resnet50"
 """The recipe whose scaled student stands in for a teacher that was trained on classes."""
@@ -70,6 +89,8 @@ class Scaled:
         context = StageContext(recipe, run, "cpu", strict=False, files=FileTable(run.path / "files.tsv"))
         if recipe.teacher.kind == "contrastive":
             self.teach(context)
+        elif getattr(recipe.teacher, "pca", None):
+            teacher_stage(context)
         embed = embed_stage(context)
         run.finish("embed", "", embed.outputs, 0.0, embed.metrics)
         train_stage(context)
@@ -86,8 +107,9 @@ class Scaled:
     def plain(self, name: str) -> dict[str, Any]:
         """Return a recipe's small copy."""
         plain = yaml.safe_load(recipe_path(name).read_text(encoding="utf-8"))
-        plain["data"] = SOLIDS
-        plain["teacher"] = self.teacher(plain["teacher"])
+        of_objects = plain["data"]["kind"] in ("multi_view", "solid_views")
+        plain["data"] = SOLID_VIEWS if of_objects else SOLIDS
+        plain["teacher"] = (self.teacher_of_views if of_objects else self.teacher)(plain["teacher"])
         plain["student"] = small_student(plain["student"])
         plain["losses"] = [
             without(loss, "labels", "text_embeddings", "warmup_epochs") for loss in plain["losses"]
@@ -102,7 +124,23 @@ class Scaled:
                 "eval_every": 2,
             }
         )
+        if of_objects:
+            plain["train"] |= small_steps(plain["train"])
+            plain["head"] |= {"of": "train"} if plain["head"]["kind"] == "gallery" else {}
         return without(plain, "baseline", "deploy", "bench", "gates")
+
+    def teacher_of_views(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Return what stands in for a teacher that looks at views."""
+        if given["kind"] != "timm":
+            return self.teacher(given)
+        name, arguments = next(
+            small for start, small in SMALL_TEACHERS.items() if given["model"].startswith(start)
+        )
+        weights = self.folder / f"{name}.safetensors"
+        torch.manual_seed(0)
+        save_file(timm.create_model(name, num_classes=0, **arguments).state_dict(), weights)
+        kept = without(given, "preprocess") | ({"pca": 4} if "pca" in given else {})
+        return kept | {"model": name, "weights": str(weights), "kwargs": arguments}
 
     def teacher(self, given: dict[str, Any]) -> dict[str, Any]:
         """Return what stands in for a recipe's teacher."""
@@ -116,14 +154,26 @@ class Scaled:
         return CONTRASTIVE | view
 
 
+def small_steps(train: dict[str, Any]) -> dict[str, Any]:
+    """Return settings for steps of a few objects with two views each, and a small network's last block."""
+    sampler = train["sampler"] | {"views": 2}
+    if "classes" in sampler:
+        sampler |= {"classes": 4, "objects": 2}
+    layers = {key: [name.replace(*LAST_BLOCK) for name in train[key]] for key in FROZEN if key in train}
+    return {"batch_size": 8, "sampler": sampler, **layers}
+
+
 def small_student(given: dict[str, Any]) -> dict[str, Any]:
     """Return a student of the same family that learns in a second."""
+    if given.get("kind") == "mv_alexnet":
+        return {"kind": "mv_alexnet", "image_size": 64} | ({"grid": 3} if "grid" in given else {})
     model, arguments = SMALL.get(given["model"], (given["model"], {}))
     side = 48 if model.startswith(("mobilenet", "ghostnet", "resnet10t")) else 32
     small = {"model": model, "image_size": side, "kwargs": {**given.get("kwargs", {}), **arguments}}
     if given.get("head_init") == "least_squares":
         small["head_init"] = "least_squares"
-    return small
+    of_views = given.get("kind") == "multi_view"
+    return small | {key: given[key] for key in OF_VIEWS if of_views and key in given}
 
 
 def without(part: dict[str, Any], *keys: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ ONE_OF_EACH_FAMILY = (
     "cub200-mobilenetv2-r-drop",
     "imagenet-seen-unseen",
     "landmark-swin-t",
+    "mv-alexnet-dinov2-relation",
 )
 
 
