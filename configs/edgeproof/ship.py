@@ -26,8 +26,8 @@ COMPRESS = {"compress": ("quantize", "sparsify")}
 DO_NOT_SHIP = "do not ship"
 """The verdict of a run whose best form failed a gate."""
 
-TAKEN_OVER = {".lock", "embed"}
-"""What a new run directory may hold: a cache copied from another run is used as far as its key fits."""
+TAKEN_OVER = {".lock", "teacher", "embed"}
+"""What a new run directory may hold: what was copied from another run is used as far as it fits."""
 
 
 @dataclass

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edgeproof_configs.files import atomic_open
+from edgeproof_configs.files import atomic_open, digest_of
 from edgeproof_data.cache import EmbeddingCache
 from edgeproof_data.objects import ObjectSet, evenly
 from edgeproof_train.embeddings import embed_images, run_over
@@ -42,7 +42,7 @@ class StudentRows:
         """Return the embeddings (M, D), float32, of objects.
 
         Args:
-            name: what these objects are called, another name for others; names the file in `folder`.
+            name: what these objects are called, another name for others; begins the file's in `folder`.
             objects: M of them.
             views: how many of each are seen, evenly spaced; as many as are shown if not given.
 
@@ -60,14 +60,13 @@ class StudentRows:
         """Return the features (N, F), float32, of all views of objects, in the order of `view_images`."""
         if name in self._features:
             return self._features[name]
-        images = objects.view_images()
-        file = None if self.folder is None else self.folder / f"{name}.npy"
-        found = None if file is None or not file.exists() else np.load(file)
-        if found is None or len(found) != len(images):
-            encode = self.student.encode_views
-            found = run_over(
-                self.student, encode, images, device=self.device, label=f"{name}, each view once"
-            )
+        file = None if self.folder is None else self.folder / f"{name}-{digest_of_views(objects)}.npy"
+        if file is not None and file.exists():
+            found = np.load(file)
+        else:
+            encode, images = self.student.encode_views, objects.view_images()
+            label = f"{name}, each view once"
+            found = run_over(self.student, encode, images, device=self.device, label=label)
             if file is not None:
                 with atomic_open(file) as handle:
                     np.save(handle, found)
@@ -82,6 +81,13 @@ class StudentRows:
                 some = torch.from_numpy(features_MVF[start : start + POOLED_AT_ONCE]).to(self.device)
                 rows.append(self.student.pool_views(some).embedding.float().cpu().numpy())
         return np.concatenate(rows)
+
+
+def digest_of_views(objects: ObjectSet) -> str:
+    """Return a short digest of which files the views are, and of their sizes and times."""
+    images = objects.view_images()
+    seen = [(path, (objects.root / path).stat()) for path in images.paths]
+    return digest_of([(path, stat.st_size, stat.st_mtime_ns) for path, stat in seen])[:16]
 
 
 class TeacherRows:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeproof.evaluation.answers import Answers, student_rows
+from edgeproof.evaluation.answers import BATCH, Answers, student_rows
 from edgeproof.evaluation.subject import Subject
 from edgeproof_configs.errors import UsageError
 from edgeproof_data.cache import EmbeddingCache
@@ -20,6 +20,7 @@ from edgeproof_train.embed import embed_split
 from edgeproof_train.embeddings import embed_images, pooled_features
 from edgeproof_train.object_rows import TeacherRows
 from edgeproof_train.retrieval.protocols import Search, parts_of
+from edgeproof_train.run_data import RunData
 
 GALLERY = "gallery"
 """Name of the part of the data that test queries search, where there is one."""
@@ -112,13 +113,13 @@ def asked_of(
     own = Collection(split, images, GALLERY, searched_by(subject, split))
     folder = None if other is None else read_gallery(other, images.view_count)
     others = {} if folder is None else collections_of(folder, own)
-    models = {"student": rows_of_student(subject, student, split)}
+    searches = {
+        "student": searches_in(subject, own, others, rows_of_student(subject, student, split), query_views)
+    }
     if teacher is not None and teacher.features is not None and subject.data is not None:
-        models["teacher"] = rows_of_teacher(subject, None if scratch is None else scratch / "galleries")
-    searches: dict[str, dict[str, Search]] = {}
-    for model, rows in models.items():
-        known = {} if model == "teacher" and (scratch is None or not live(subject)) else others
-        searches[model] = searches_in(subject, own, known, rows, query_views)
+        rows = rows_of_teacher(subject.data, None if scratch is None else scratch / "galleries")
+        known = others if scratch is not None and subject.data.teacher.live else {}
+        searches["teacher"] = searches_in(subject, own, known, rows, query_views)
     return Searches(own, others, searches)
 
 
@@ -213,10 +214,13 @@ def rows_of_student(subject: Subject, answers: Answers, split: SplitName) -> Row
     return rows
 
 
-def rows_of_teacher(subject: Subject, folder: Path | None) -> Rows:
-    """Return what gives the teacher's rows of objects, from the run's cache or one in `folder`."""
-    data = subject.data
-    assert data is not None
+def rows_of_teacher(data: RunData, folder: Path | None) -> Rows:
+    """Return what gives the teacher's rows of objects; None views are all of them.
+
+    Args:
+        data: of a run, whose cache holds the views of its parts.
+        folder: where the embeddings of other objects are kept; without it they cannot be had.
+    """
     made: dict[str, EmbeddingCache] = {}
     parts: tuple[str, ...] = data.parts
 
@@ -225,14 +229,8 @@ def rows_of_teacher(subject: Subject, folder: Path | None) -> Rows:
             made[name] = data.cache(name)  # pyright: ignore[reportArgumentType]
         elif name not in made:
             assert folder is not None
-            made[name] = embed_split(
-                data.teacher, objects.view_images(), folder / name, batch_size=64, workers=0
-            )
+            images = objects.view_images()
+            made[name] = embed_split(data.teacher, images, folder / name, batch_size=BATCH, workers=0)
         return TeacherRows(data.teacher, made.__getitem__)(name, objects, views)
 
     return rows
-
-
-def live(subject: Subject) -> bool:
-    """Whether the teacher can look at other photos than those of the run."""
-    return subject.data is not None and subject.data.teacher.live

@@ -1,0 +1,1 @@
+"""Studies: one recipe with lists in place of single values, one table and one plot."""
