@@ -291,7 +291,7 @@ def summary_of(report: Plain) -> str:
     """Return a line for the terminal."""
     layers = report["layers"]
     pruned = sum(layer["eligible"] for layer in layers)
-    name = "top1" if "top1" in report["val"]["dense"] else "cosine_mean"
+    name = next(name for name in ("top1", "map", "cosine_mean") if name in report["val"]["dense"])
     figures = ", ".join(
         f"{word} {report['val'][word][name]:.4f}"
         for word in ("dense", "pruned", "tuned")
