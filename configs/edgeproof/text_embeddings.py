@@ -28,10 +28,10 @@ def embed_text(
     templates: str | None,
     device: str | None,
 ) -> int:
-    """Write unit text embeddings (K, D), float32, a row for each line of a file, and return 0.
+    """Write unit text embeddings (K, D), float32, a row for each line or label of a file, and return 0.
 
     Args:
-        prompts: one text a line.
+        prompts: one text a line; or csv `label,prompt`: the mean of each label's prompts.
         out: a new .npy file; what the rows depend on is written beside it as .json.
         recipe: whose teacher to take; that of the run if None.
         overrides: changes of the recipe.
@@ -46,13 +46,14 @@ def embed_text(
     """
     _check_places(prompts, out, recipe, run)
     source = recipe if recipe is not None else str(require_run(run or Path()).path / "recipe.resolved.yaml")
-    from edgeproof_data.prompts import prompts_for, read_labels, read_templates
+    from edgeproof_data.prompts import prompts_for, read_prompts, read_templates
 
-    lines = read_labels(prompts)
+    given = read_prompts(prompts)
+    lines = list(given)
     sentences = read_templates(templates) if templates is not None else ["{}"]
     teacher = _teacher(source, overrides, run, device)
-    texts = [prompts_for(line, sentences) for line in lines]
-    matrix = _embed(texts, teacher)
+    texts = [[text for one in given[line] for text in prompts_for(one, sentences)] for line in lines]
+    matrix = embed_rows(texts, teacher)
     with atomic_open(out) as handle:
         np.save(handle, matrix)
     write_json(out.with_suffix(".json"), {"names": lines, "prompts": texts, "teacher": teacher.identity()})
@@ -86,12 +87,12 @@ def _teacher(recipe: str, overrides: list[str], run: Path | None, device: str | 
     return build("teacher", loaded.teacher, TeacherPlaces(root, folder, chosen)).lead
 
 
-def _embed(texts: list[list[str]], teacher: Any) -> np.ndarray:
-    """Return the unit mean of the unit embeddings of each row's texts."""
+def embed_rows(texts: list[list[str]], teacher: Any) -> np.ndarray:
+    """Return the unit mean of the unit embeddings of each row's texts, (K, D) float32."""
     from edgeproof_train.text import unit_rows
 
     flat = [text for row in texts for text in row]
     starts = range(0, len(flat), PROMPTS_AT_ONCE)
     blocks = [teacher.encode_text(flat[start : start + PROMPTS_AT_ONCE]).cpu().numpy() for start in starts]
-    rows = unit_rows(np.concatenate(blocks)).reshape(len(texts), -1, blocks[0].shape[1])
-    return unit_rows(rows.mean(axis=1, dtype=np.float64))
+    rows = np.split(unit_rows(np.concatenate(blocks)), np.cumsum([len(row) for row in texts])[:-1])
+    return unit_rows(np.stack([row.mean(axis=0, dtype=np.float64) for row in rows]))

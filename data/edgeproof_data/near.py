@@ -38,15 +38,32 @@ def near_groups(hashes: Hashes, most_different_bits: int = MOST_DIFFERENT_BITS) 
     Hashes that differ in at most k bits agree wholly in at least one of k + 1 bands of bits, so only pairs
     that share a band are compared; none is missed.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     distinct, number = np.unique(hashes, return_inverse=True)
     rows, columns = (
         np.concatenate(ends) for ends in zip(*_pairs(distinct, most_different_bits), strict=True)
     )
-    links = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(len(distinct), len(distinct)))
-    component = connected_components(links, directed=False)[1][number]
+    members = np.unique(number, return_index=True)[1]
+    same = np.flatnonzero(members[number] != np.arange(len(number)))
+    return linked_groups(
+        np.concatenate([members[rows], members[number[same]]]),
+        np.concatenate([members[columns], same]),
+        len(hashes),
+    )
+
+
+def linked_groups(first: NDArray[np.int64], second: NDArray[np.int64], count: int) -> list[list[int]]:
+    """Return the groups of at least two of `count` positions that links hold together, largest group first.
+
+    Args:
+        first: (L,) one end of each link.
+        second: (L,) the other end.
+        count: number of positions.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    links = coo_array((np.ones(len(first), bool), (first, second)), shape=(count, count))
+    component = connected_components(links, directed=False)[1]
     order = np.argsort(component, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(component[order])) + 1)
     return sorted(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,15 @@ from edgeproof_configs.errors import DataError, did_you_mean
 from edgeproof_data.paths import resolve_path, some_of
 from edgeproof_data.templates import TEMPLATES
 
-__all__ = ["TEMPLATES", "clean_name", "prompts_for", "read_labels", "read_templates"]
+__all__ = [
+    "TEMPLATES",
+    "clean_name",
+    "prompts_for",
+    "read_labels",
+    "read_prompts",
+    "read_templates",
+    "text_lines",
+]
 
 
 def clean_name(name: str) -> str:
@@ -38,7 +47,7 @@ def read_templates(value: str, root: Path | None = None) -> list[str]:
             where=error.where,
             fix=f"use one of {', '.join(TEMPLATES)}, or a file with one template a line",
         ) from error
-    templates = _lines(file)
+    templates = text_lines(file)
     wrong = [f"line {number}" for number, line in enumerate(templates, 1) if "{}" not in line]
     if wrong:
         raise DataError(
@@ -55,7 +64,7 @@ def read_labels(path: Path) -> list[str]:
     Raises:
         DataError: the file is missing, empty or not UTF-8; a line is blank; two lines are the same class.
     """
-    names = [clean_name(line) for line in _lines(path)]
+    names = [clean_name(line) for line in text_lines(path)]
     first: dict[str, int] = {}
     doubles = []
     for number, name in enumerate(names, 1):
@@ -69,8 +78,50 @@ def read_labels(path: Path) -> list[str]:
     return names
 
 
-def _lines(path: Path) -> list[str]:
-    """Return the lines of a text file, stripped, all of which say something."""
+def read_prompts(path: Path) -> dict[str, list[str]]:
+    """Return the texts that stand for each label, in the order of the file.
+
+    A csv has a row `label,prompt` for each text. Of any other file each line is a label and its only text.
+
+    Raises:
+        DataError: the file is missing, empty or not UTF-8; a column is missing, a row is not complete; a
+            line, or a text of a label, is there twice.
+    """
+    if path.suffix.lower() != ".csv":
+        return {name: [name] for name in read_labels(path)}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as handle:
+            reader = csv.DictReader(handle)
+            lacking = [name for name in ("label", "prompt") if name not in (reader.fieldnames or ())]
+            if lacking:
+                raise DataError(
+                    f"no column {' and '.join(lacking)}",
+                    where=f"{path}:1",
+                    fix="the first line must be: label,prompt",
+                )
+            rows = [(reader.line_num, row["label"] or "", row["prompt"] or "") for row in reader]
+    except FileNotFoundError:
+        raise DataError("there is no such file", where=path, fix="correct the path") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError("this is not a csv file in UTF-8", where=path, fix="save it as UTF-8") from error
+    found: dict[str, list[str]] = {}
+    for line, label, prompt in rows:
+        name, text = clean_name(label), prompt.strip()
+        if not name or not text or text in found.get(name, ()):
+            what = "the same prompt again" if name and text else "a row without label or prompt"
+            raise DataError(what, where=f"{path}:{line}", fix="delete the row or complete it")
+        found.setdefault(name, []).append(text)
+    if not found:
+        raise DataError("this file is empty", where=path, fix="write one row for each prompt")
+    return found
+
+
+def text_lines(path: Path) -> list[str]:
+    """Return the lines of a text file, stripped, all of which say something.
+
+    Raises:
+        DataError: the file is missing, empty or not UTF-8, or a line is blank.
+    """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:

@@ -21,7 +21,7 @@ from edgeproof_configs.errors import DataError, EdgeproofError, UsageError
 from edgeproof_configs.files import digest_of, read_json, sha256_of, write_bytes, write_json
 from edgeproof_configs.schema import Config
 from edgeproof_data.paths import resolve_path, some_of
-from edgeproof_data.prompts import clean_name, prompts_for, read_labels, read_templates
+from edgeproof_data.prompts import clean_name, prompts_for, read_prompts, read_templates
 from edgeproof_data.sets import DataSource
 from edgeproof_train.arrays import read_rows
 from edgeproof_train.teacher import Teacher, check_widths
@@ -36,7 +36,8 @@ class TextSpec(Config):
     """Which words, and where their embeddings come from.
 
     Attributes:
-        labels: a file with one label a line; without it the data's class names are taken.
+        labels: a file with one label a line, or csv `label,prompt` with the sentences that stand for each
+            label; without it the data's class names are taken.
         templates: a set of prompt templates by name, or a file with one a line; for the teacher's text tower.
         text_embeddings: a .npy file (K, D) with a row for each label, in place of the text tower.
     """
@@ -49,6 +50,8 @@ class TextSpec(Config):
     def _templates_have_an_effect(self) -> TextSpec:
         if self.text_embeddings and self.templates != "plain":
             raise ValueError("templates has no effect beside text_embeddings: remove one of them")
+        if self.labels and self.labels.lower().endswith(".csv") and self.templates != "plain":
+            raise ValueError("templates has no effect beside labels in csv, which have their own prompts")
         return self
 
 
@@ -130,9 +133,12 @@ def make_text_bank(spec: TextSpec, teacher: Teacher, source: DataSource) -> Text
     if spec.text_embeddings is not None:
         matrix, prompts, made_from = _stored_rows(spec.text_embeddings, names, teacher, source.root)
     else:
-        matrix, prompts, made_from = _encoded_rows(
-            names, read_templates(spec.templates, source.root), teacher, place
-        )
+        templates = read_templates(spec.templates, source.root)
+        texts = [tuple(prompts_for(name, templates)) for name in names]
+        if spec.labels is not None and spec.labels.lower().endswith(".csv"):
+            texts = [tuple(row) for row in read_prompts(resolve_path(spec.labels, source.root)).values()]
+            templates = []
+        matrix, prompts, made_from = _encoded_rows(tuple(texts), templates, teacher, place)
     check_widths(matrix.shape[1], teacher.embedding_dim, spec.text_embeddings)
     return TextBank(names, matrix, prompts, {**made_from, "labels": place, "labels_sha256": digest_of(names)})
 
@@ -145,7 +151,7 @@ def label_names(spec: TextSpec, source: DataSource) -> tuple[str, ...]:
     """
     if spec.labels is not None:
         place = resolve_path(spec.labels, source.root)
-        names = tuple(read_labels(place))
+        names = tuple(read_prompts(place))
     else:
         place = source.root
         names = tuple(clean_name(name) for name in source.class_names)
@@ -202,14 +208,13 @@ def _check_origin(path: Path, teacher: Teacher) -> None:
         )
 
 
-def _encoded_rows(names: tuple[str, ...], templates: list[str], teacher: Teacher, place: str) -> Rows:
+def _encoded_rows(prompts: Prompts, templates: list[str], teacher: Teacher, place: str) -> Rows:
     if not teacher.has_text:
         raise UsageError(
-            f"a teacher of kind '{teacher.config.kind}' has no text tower to embed {len(names)} labels with",
+            f"a teacher of kind '{teacher.config.kind}' has no text tower to embed {len(prompts)} labels",
             where=place,
             fix="give stored ones: head.text_embeddings: FILE.npy (a row a label) and head.labels: FILE.txt",
         )
-    prompts = tuple(tuple(prompts_for(name, templates)) for name in names)
     flat = [prompt for row in prompts for prompt in row]
     encoded = [
         teacher.encode_text(flat[start : start + PROMPTS_AT_ONCE]).cpu().numpy()
