@@ -25,6 +25,9 @@ METRIC_NAMES = {
     "seen": "seen",
     "unseen": "held out",
     "harmonic_mean": "H",
+    "map": "mAP",
+    "map_seen": "mAP, seen",
+    "map_unseen": "mAP, held out",
     "cosine": "cosine",
 }
 FRACTIONS = ("top1", "top5", "mean_per_class", "seen", "unseen", "harmonic_mean")

@@ -16,6 +16,7 @@ from edgeproof_benchmarks.sections.learning import learning
 from edgeproof_benchmarks.sections.machine import machine
 from edgeproof_benchmarks.sections.parity import parity
 from edgeproof_benchmarks.sections.provenance import provenance
+from edgeproof_benchmarks.sections.retrieval import retrieval
 from edgeproof_benchmarks.sections.space import space
 from edgeproof_benchmarks.sections.speed import speed
 from edgeproof_benchmarks.sections.spread import spread
@@ -29,6 +30,7 @@ SECTIONS = (
     spread,
     layers,
     parity,
+    retrieval,
     examples,
     classes,
     calibration,

@@ -6,7 +6,9 @@ The report is a view of files that other stages write. Beside `result.json` (its
 
 `bench/layers.json`, as `layer_data` describes it,
 
-`bench/traces.npz`: every sample of a latency in milliseconds, by `form/engine/precision/batchN`, and
+`bench/traces.npz`: every sample of a latency in milliseconds, by `form/engine/precision/batchN`,
+
+`verify/retrieval.json`, as `retrieval_data` describes it, and
 
 `verify/confusion.json`:
     {"labels": [...], "matrix": [[count]] with a row for each true and a column for each predicted label,
@@ -33,6 +35,7 @@ from edgeproof_benchmarks.answer_data import (
 from edgeproof_benchmarks.example_data import Example, read_example
 from edgeproof_benchmarks.formats import ENGINE_NAMES, known
 from edgeproof_benchmarks.layer_data import LAYERS_FILE, Layers
+from edgeproof_benchmarks.retrieval_data import Retrieval, read_retrieval
 from edgeproof_benchmarks.traces import TRACES_FILE, read_traces
 from edgeproof_configs.errors import EdgeproofError
 from edgeproof_configs.files import read_json
@@ -193,6 +196,7 @@ class ReportData:
     classes: tuple[ClassRow, ...] = ()
     calibration: Calibration | None = None
     space: Space | None = None
+    retrieval: Retrieval | None = None
     compression: Mapping[str, Any] | None = None
     conditions: Mapping[str, Any] | None = None
     traces: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -231,6 +235,7 @@ def report_data(
     per_class: Mapping[str, Any] | None = None,
     calibration: Mapping[str, Any] | None = None,
     embedding: Mapping[str, Any] | None = None,
+    retrieval: Mapping[str, Any] | None = None,
     traces: Mapping[str, np.ndarray] | None = None,
     layers: Layers | None = None,
 ) -> ReportData:
@@ -269,6 +274,7 @@ def report_data(
         classes=read_classes(per_class) if per_class else (),
         calibration=read_calibration(calibration) if calibration else None,
         space=read_space(embedding) if embedding else None,
+        retrieval=read_retrieval(retrieval) if retrieval else None,
         compression=result.get("compression"),
         conditions=result.get("bench_conditions"),
         traces=traces or {},
@@ -307,7 +313,7 @@ def load_report_data(run: Path) -> ReportData:
         raise EdgeproofError(
             "this run has no result.json yet", where=run, fix="run the stages verify and bench first"
         )
-    names = ("confusion", "examples", "per_class", "calibration", "embedding")
+    names = ("confusion", "examples", "per_class", "calibration", "embedding", "retrieval")
     files = {name: run / "verify" / f"{name}.json" for name in names}
     files["layers"] = run / "bench" / LAYERS_FILE
     found = {name: read_json(file) for name, file in files.items() if file.exists()}

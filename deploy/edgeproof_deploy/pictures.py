@@ -11,6 +11,7 @@ from edgeproof_configs.files import write_json
 from edgeproof_deploy.answers import Answers, spread
 from edgeproof_deploy.examples import examples
 from edgeproof_deploy.reliability import reliability
+from edgeproof_deploy.retrieval_pictures import retrieval_pictures
 from edgeproof_deploy.verify import Verification
 from edgeproof_train.knn import NEIGHBOURS, knn_metrics
 from edgeproof_train.metrics import confusion
@@ -28,7 +29,8 @@ def write_pictures(data: RunData, found: Verification, folder: Path) -> list[Pat
     """Write what the report draws, each file where there is something to draw, and return what was written.
 
     `examples.json` always; `confusion.json`, `per_class.json` and `calibration.json` where images have
-    labels, the first of them up to `MOST_CONFUSED`; `embedding.json` where there are directions to draw.
+    labels, the first of them up to `MOST_CONFUSED`; `embedding.json` where there are directions to draw;
+    `retrieval.json` where objects search each other.
     """
     answers = Answers(data, found)
     contents: dict[str, Any] = {"examples": examples(answers)}
@@ -37,6 +39,7 @@ def write_pictures(data: RunData, found: Verification, folder: Path) -> list[Pat
         contents["per_class"] = per_class(answers)
         contents["calibration"] = calibration(answers)
     contents["embedding"] = embedding_space(answers)
+    contents["retrieval"] = retrieval_pictures(answers)
     written = []
     for name, content in contents.items():
         if content is not None:

@@ -54,6 +54,7 @@ class Verification:
         preprocessing: training's way from file to input against the device's.
         vocabulary: the labels and what is true.
         embeddings: of the shipped form, (N, D).
+        gallery: of the same form, of the objects that the data have for searches; None where there are none.
         shipped: name of the form that `embeddings` are of.
         searched: returns what a search with a form finds among objects; nothing of images.
     """
@@ -66,6 +67,7 @@ class Verification:
     pairs: list[PairParity] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
     embeddings: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    gallery: np.ndarray | None = None
     shipped: str = ""
     searched: Callable[[Form], dict[str, float]] = lambda form: {}
 
@@ -188,7 +190,7 @@ class Chain:
         eager = self.eager[form.key] = self.embedded(form, form.load())
         if form.key == "fp32":
             pairs = [self.pair(self.teacher, eager, "distil", "fp32")] if self.teacher else []
-            self.found.embeddings, self.found.shipped = eager.rows, eager.name
+            self.shipped(eager)
         elif form.precision == "int8":
             base = self.eager["fp32" if form.name == "student" else "sparse_fp32"]
             pairs = [self.pair(base, eager, "quantize", "int8")]
@@ -224,7 +226,11 @@ class Chain:
         self.found.claims.extend(run.claims)
         self.found.rows[-1]["claims"] = [claim.to_dict() for claim in run.claims]
         if made.embeddings is not None and form.key == "fp32":
-            self.found.embeddings, self.found.shipped = made.embeddings, made.name
+            self.shipped(made)
+
+    def shipped(self, form: Form) -> None:
+        """Take a form for the one that is shipped, as far as one has been found."""
+        self.found.embeddings, self.found.gallery, self.found.shipped = form.rows, form.gallery, form.name
 
     def same_file(self, form: StudentForm, kind: str, made: Form, source: Path) -> list[PairParity]:
         """Compare an engine with ONNX Runtime on the same file: no fault of the export shows here."""
