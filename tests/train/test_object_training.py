@@ -15,7 +15,15 @@ from edgeproof_configs.errors import UsageError
 from edgeproof_data.cache import EmbeddingCache
 from edgeproof_data.object_loader import ObjectLoader
 from edgeproof_data.objects import ObjectSet
-from edgeproof_train.distil import distil, loader_of, new_student, supervised_task, train_on_labels
+from edgeproof_train.distil import (
+    distil,
+    loader_of,
+    new_student,
+    start_from_least_squares,
+    supervised_task,
+    train_on_labels,
+)
+from edgeproof_train.embeddings import pooled_features
 from edgeproof_train.run_data import RunData
 from edgeproof_train.stages import baseline_stage, train_stage
 from edgeproof_train.student import Student
@@ -188,3 +196,24 @@ def test_embed_stage__photos_have_a_cache_of_their_own(with_photos: Path, tmp_pa
     context, done = embedded(tmp_path, with_photos, data={"photos": "photos"})
     assert done.metrics["images"]["photos"] == PHOTOS
     assert len(EmbeddingCache.open(context.run.stage("embed") / "photos").paths) == PHOTOS
+
+
+def test_distil__least_squares_start_from_single_views_and_photos(with_photos: Path, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"student": {"head_init": "least_squares", "ridge": 1e-3}}
+    data = data_of(tmp_path, with_photos, data={"photos": "photos"}, **changes)
+    student, images = new_student(data), data.split("train")
+    assert isinstance(images, ObjectSet)
+    start_from_least_squares(data, student, images)
+    head: Any = student.head
+    singles = [images.view_images(), data.split("photos")]
+    features = np.concatenate([pooled_features(student, single, label=None) for single in singles])
+    names = [path for single in singles for path in single.paths]
+    targets = unit(stored(with_photos, names))
+    found = features @ head.weight.detach().numpy().T + head.bias.detach().numpy()
+    # 70 images and fewer features: what is left over has nothing in common with any feature.
+    spread = features - features.mean(axis=0)
+    assert features.shape[0] == 16 * 4 + PHOTOS
+    assert (
+        np.abs(spread.T @ (targets - found)).max()
+        < 1e-2 * np.abs(spread.T @ (targets - targets.mean(axis=0))).max()
+    )

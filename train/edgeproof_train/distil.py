@@ -17,15 +17,14 @@ from edgeproof_configs.registry import build, component_class
 from edgeproof_configs.schema import BaselineConfig, LossConfig, TrainConfig
 from edgeproof_data.loader import TrainLoader
 from edgeproof_data.object_loader import ObjectLoader
-from edgeproof_data.objects import ObjectSet
+from edgeproof_data.objects import ObjectSet, single_images
 from edgeproof_data.sets import ImageSet
 from edgeproof_train.embeddings import pooled_features
 from edgeproof_train.keeper import LOSSES_FILE
 from edgeproof_train.loop import TrainResult, train
 from edgeproof_train.loss import LossContext
 from edgeproof_train.losses.simkd import SimKD
-from edgeproof_train.metrics import unit_rows
-from edgeproof_train.run_data import RunData
+from edgeproof_train.run_data import PartName, RunData
 from edgeproof_train.scoring import CLASSIFIER, baseline_evaluation, chosen_by, evaluation
 from edgeproof_train.simkd import check_reusable
 from edgeproof_train.stored_views import StoredViews
@@ -227,14 +226,26 @@ def new_student(data: RunData) -> Student:
 
 
 def start_from_least_squares(data: RunData, student: Student, images: ImageSet) -> None:
-    """Set the head to the ridge regression of the teacher's unit embeddings on the frozen features."""
+    """Set the head to the ridge regression of the teacher's unit embeddings on the frozen features.
+
+    Objects are taken view by view, and with them the photos, if there are some.
+    """
     config: Any = data.recipe.student
-    features = pooled_features(student, images, workers=data.recipe.train.workers, device=data.context.device)
-    rows = unit_rows(data.teacher_rows("train", images)) if data.source.of_objects else None
-    if rows is None:
-        cache = data.cache("train")
-        rows = cache.rows(cache.find(images))[:, : student.embedding_dim]
-    init_least_squares(student, features, rows, config.ridge or DEFAULT_RIDGE)
+    parts: list[tuple[PartName, ImageSet]] = [("train", single_images(images))]
+    if data.source.of_objects and "photos" in data.parts:
+        parts.append(("photos", data.split("photos")))
+    features, targets = [], []
+    for part, single in parts:
+        workers, device = data.recipe.train.workers, data.context.device
+        features.append(pooled_features(student, single, workers=workers, device=device))
+        cache = data.cache(part)
+        if data.source.of_objects:
+            rows = StoredViews.of(cache, single).pooled(data.teacher, np.arange(len(single)))
+        else:
+            rows = cache.rows(cache.find(single))
+        targets.append(rows[:, : student.embedding_dim])
+    ridge = config.ridge or DEFAULT_RIDGE
+    init_least_squares(student, np.concatenate(features), np.concatenate(targets), ridge)
 
 
 def supervision(data: RunData, student: Student, images: ImageSet) -> Supervision | None:
