@@ -83,7 +83,7 @@ def lines_of(found: BundleParity) -> list[str]:
 
 
 def figures_of(pair: PairParity) -> list[str]:
-    """Return the smallest cosine of a comparison, the agreement, and what was no number at all."""
+    """Return the smallest cosine of a comparison, the agreement, mAP of objects, and what was no number."""
     said, found = [], pair.numerics
     if found is not None and found.cosine_min is not None:
         said.append(f"cosine min {found.cosine_min:.6f}")
@@ -91,6 +91,9 @@ def figures_of(pair: PairParity) -> list[str]:
         said.append(f"{found.nan} of {pair.n} embeddings hold NaN or infinity")
     if pair.decisions:
         said.append(f"agreement {pair.decisions.agreement:.4f}")
+    if pair.decisions and pair.decisions.ranking:
+        found_by = pair.decisions.ranking["image_to_image"]["map"]
+        said.append(f"mAP {found_by['reference']:.4f} and {found_by['candidate']:.4f}")
     return said
 
 

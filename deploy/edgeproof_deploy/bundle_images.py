@@ -116,7 +116,7 @@ def _batches_of_objects(
     broken += [str(error) for error in unread]
 
 
-def vocabulary_of(head: Head, files: list[Path], folder: Path) -> Vocabulary:
+def vocabulary_of(head: Head, files: list[Path], folder: Path, *, of_objects: bool = False) -> Vocabulary:
     """Return the bundle's labels and what is true of the images.
 
     The label of an image, or of an object, is the name of the folder that it lies in, where the bundle has
@@ -126,13 +126,14 @@ def vocabulary_of(head: Head, files: list[Path], folder: Path) -> Vocabulary:
         head: of the bundle.
         files: of the images, or folders of the objects.
         folder: that they were found in.
+        of_objects: whether they are objects.
     """
     rows = {label: row for row, label in enumerate(head.labels)}
     rows |= {label.replace(" ", "_"): row for label, row in rows.items() if " " in label}
     labels = np.array([rows.get(file.parent.name, NO_LABEL) for file in files], np.int64)
     paths = tuple(file.relative_to(folder).as_posix() for file in files)
     if isinstance(head, ZeroShotHead):
-        return Vocabulary(head.labels, head.weight, labels, paths)
+        return Vocabulary(head.labels, head.weight, labels, paths, of_objects=of_objects)
     if isinstance(head, ClassifierHead):
         return Vocabulary(head.labels, None, labels, paths)
-    return Vocabulary(head.labels, None, labels, paths, head=head)
+    return Vocabulary(head.labels, None, labels, paths, head=head, of_objects=of_objects)

@@ -168,7 +168,7 @@ def on_own_images(found: BundleParity, opened: Opened, test: SelfTest, preproces
             limits = replace(limits, cosine=None)
         pair = compare_pair(before, here, limits, None, edges)
         some = alike(inputs)[:9]
-        pair.gates += [batch_gate(session, some, batches(opened.bundle)), *order_gates(session, some)]
+        pair.gates.extend([batch_gate(session, some, batches(opened.bundle)), *order_gates(session, some)])
         found.pairs.append(pair)
         if photos and model.file != MODEL_FILE:
             was = numerics(test.outputs[REFERENCE][:photos], stored[:photos]).cosine_min
@@ -191,7 +191,8 @@ def on_users_images(
     stack.callback(plain.close)
     sessions: dict[str, Session] = {"": plain, **{m.name: s for m, s in opened.sessions.items()}}
     seen = embed_folder(folder, preprocess, sessions)
-    vocabulary = vocabulary_of(head_for(bundle, seen.files, threads, stack), seen.files, folder)
+    head = head_for(bundle, seen.files, threads, stack)
+    vocabulary = vocabulary_of(head, seen.files, folder, of_objects=preprocess.views is not None)
     labelled = 0 if vocabulary is None else int((vocabulary.labels >= 0).sum())
     what = "images" if preprocess.views is None else "objects"
     found.said.append(f"{len(seen.files)} {what} of {folder}, {labelled} of them with a label of the bundle")
@@ -203,7 +204,9 @@ def on_users_images(
         here = Form(model.form, model.engine, model.precision, seen.rows[model.name])
         limits = limits_on_images(model, gates, labelled=labelled > 0, decides=vocabulary is not None)
         pair = compare_pair(reference, here, limits, vocabulary)
-        pair.gates += [batch_gate(session, seen.first, batches(bundle)), *order_gates(session, seen.first)]
+        pair.gates.extend(
+            [batch_gate(session, seen.first, batches(bundle)), *order_gates(session, seen.first)]
+        )
         found.pairs.append(pair)
 
 

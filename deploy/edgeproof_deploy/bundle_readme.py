@@ -65,7 +65,7 @@ measured.
 
 
 VIEWS_WORDS = """
-Each folder is one object and holds its views, any number of them in any order; it was evaluated with {views}. A
+Each folder is one object and holds its views, any number in any order; it was evaluated with {views}. A
 single photo is an object with one view, and `--object a.jpg b.jpg` takes photos as the views of one.
 """
 

@@ -11,6 +11,7 @@ from typing import Any
 from edgeproof_configs.files import explain_os_errors, write_bytes, write_json, write_text
 from edgeproof_deploy.engine import NOT_RUN_HERE
 from edgeproof_deploy.runtime.bundle import MANIFEST, Bundle
+from edgeproof_deploy.runtime.predictor import PREPROCESS_FILE
 
 BUNDLE_FOLDER = "bundle"
 WITH_PHOTOS = ("self_test/", "report.html")
@@ -62,7 +63,11 @@ class HubModel:
         manifest = self.bundle.manifest
         name = self.repo_id.split("/")[-1]
         scores = bool(self._student().get("classes"))
+        of_views = "views" in json.loads(self.bundle.read(PREPROCESS_FILE))
         task = "image-classification" if scores else "zero-shot-image-classification"
+        if of_views:
+            task = "image-feature-extraction"
+        asked = "folder_of_views" if of_views else "photo.jpg"
         weights = (
             "`model.safetensors` with `config.json`: the student as trained, in timm's layout."
             if self.weights is not None
@@ -90,7 +95,7 @@ from huggingface_hub import snapshot_download
 from edgeproof_deploy.runtime.predictor import Predictor
 
 predictor = Predictor.open(snapshot_download("{self.repo_id}") + "/{BUNDLE_FOLDER}")
-print(predictor.predict("photo.jpg", top_k=3))
+print(predictor.predict("{asked}", top_k=3))
 ```
 
 It needs numpy, Pillow and onnxruntime, and no PyTorch. {weights}

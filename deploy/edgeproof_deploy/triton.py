@@ -39,6 +39,7 @@ class TritonModel:
         side: of the input in pixels.
         dim: numbers of an embedding.
         classes: how many labels; 0 where the model gives embeddings alone.
+        of_views: whether it takes any number of views of an object, and not single images.
     """
 
     name: str
@@ -47,6 +48,7 @@ class TritonModel:
     side: int
     dim: int
     classes: int
+    of_views: bool = False
 
     def config(self) -> str:
         """Return the file in protobuf's text format."""
@@ -54,11 +56,13 @@ class TritonModel:
         if self.classes:
             outputs.append(_tensor("probabilities", (self.classes,), LABELS_FILE))
         joined = ",\n".join(outputs)
+        # Requests are put together where they have as many views.
+        name, dims = ("views", (-1,)) if self.of_views else ("image", ())
         return (
             f'name: "{self.name}"\n'
             f'platform: "{self.platform}"\n'
             f"max_batch_size: {self.max_batch}\n"
-            f"input [\n{_tensor('image', (3, self.side, self.side))}\n]\n"
+            f"input [\n{_tensor(name, (*dims, 3, self.side, self.side))}\n]\n"
             f"output [\n{joined}\n]\n"
             "dynamic_batching {\n}\n"
         )
@@ -94,7 +98,8 @@ def write_triton(
         data = with_head(onnx.load_from_string(bundle.read(chosen_model(bundle, model))), head)
         file, platform = "model.onnx", "onnxruntime_onnx"
     classes = 0 if is_plan else len(head.labels)
-    described = TritonModel(called, platform, max_batch, preprocess.image_size, head.dim, classes)
+    of_views = preprocess.views is not None
+    described = TritonModel(called, platform, max_batch, preprocess.image_size, head.dim, classes, of_views)
     place = folder / called
     with replaced_folder(place) as building:
         (building / "1").mkdir()
