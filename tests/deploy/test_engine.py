@@ -7,9 +7,9 @@ from typing import get_args
 
 import pytest
 
+from edgeproof_configs.deploy_schema import EngineName
 from edgeproof_configs.errors import MissingPackageError, UsageError
 from edgeproof_configs.registry import discover
-from edgeproof_configs.schema import EngineName
 from edgeproof_deploy.engine import make_engine
 
 
