@@ -292,8 +292,9 @@ def _refuse_shared(listed: dict[SplitName, list[str]]) -> None:
 
 def _names(shards: list[str], start: str) -> list[str]:
     """Return what shards are called in paths: what follows the root, or the address without its scheme."""
-    prefix = f"{start}/"
-    return [
-        shard.removeprefix(prefix) if shard.startswith(prefix) else shard.partition("://")[2]
-        for shard in shards
-    ]
+    prefix = f"{_bare(start)}/"
+    return [_bare(shard).removeprefix(prefix) for shard in shards]
+
+
+def _bare(place: str) -> str:
+    return place.partition("://")[2].lstrip("/") if is_address(place) else place

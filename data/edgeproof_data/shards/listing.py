@@ -10,7 +10,7 @@ from edgeproof_configs.errors import DataError, UsageError
 from edgeproof_data.paths import some_of
 from edgeproof_data.shards.storage import HTTP, file_system
 
-MOST_SHARDS = 1_000_000
+MOST_SHARDS = 100_000
 SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*://")
 BRACES = re.compile(r"\{([^{}]*)\}")
 RANGE = re.compile(r"^(\d+)\.\.(\d+)$")

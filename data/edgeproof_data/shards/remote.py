@@ -7,6 +7,7 @@ the folder to ask anew.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import http.client
@@ -28,12 +29,23 @@ ATTEMPTS = 4
 TIMEOUT_SECONDS = 30.0
 WAIT_SECONDS = 0.5
 """Before the second attempt; twice as long before each further one."""
+SLOWEST_BYTES_PER_SECOND = 1000.0
+"""On average, once the time-out has passed."""
 LARGEST_SHARD_BYTES = 64 << 30
 AGENT = "edgeproof"
 
 
 class _InterruptedError(Exception):
-    """The connection ended early: the next attempt goes on where this one stopped."""
+    """The connection ended early: the next attempt goes on where this one stopped.
+
+    Args:
+        how: in words.
+        tag: the server's name for this version of the shard, where one is known: without, all is asked anew.
+    """
+
+    def __init__(self, how: str, tag: str = ""):
+        super().__init__(how)
+        self.tag = tag
 
 
 def fetch(address: str, folder: Path, sha256: str | None = None) -> Path:
@@ -127,6 +139,7 @@ def _over_http(address: str, part: Path) -> dict[str, Any]:
                     where=address,
                     fix="run the same command again when the server answers",
                 ) from error
+            tag = error.tag
             time.sleep(wait)
             wait *= 2
     raise AssertionError("unreachable")
@@ -145,7 +158,10 @@ def _attempt(address: str, part: Path, tag: str) -> str:
                 where=address,
                 fix="open it in a browser",
             )
+        new_tag = answer.headers.get("ETag") or ""
         resumed = answer.status == http.client.PARTIAL_CONTENT
+        if resumed and not (answer.headers.get("Content-Range") or "").startswith(f"bytes {have}-"):
+            raise _InterruptedError("the server sends another part than it was asked for")
         start = have if resumed else 0
         length = _length_of(answer.headers)
         _check_room(address, part, length)
@@ -153,13 +169,11 @@ def _attempt(address: str, part: Path, tag: str) -> str:
             try:
                 got = _copy(answer, target, start) - start
             except (http.client.HTTPException, OSError) as error:
-                if isinstance(error, OSError) and error.errno == 28:
+                if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                     raise
-                raise _InterruptedError(str(error) or type(error).__name__) from error
-    new_tag = answer.headers.get("ETag") or ""
+                raise _InterruptedError(str(error) or type(error).__name__, new_tag) from error
     if length is not None and got < length:
-        part.unlink() if not new_tag else None
-        raise _InterruptedError(f"{start + got} of {start + length} bytes came")
+        raise _InterruptedError(f"{start + got} of {start + length} bytes came", new_tag)
     return new_tag
 
 
@@ -170,9 +184,14 @@ def _length_of(headers: Mapping[str, str]) -> int | None:
 
 def _copy(source: IO[bytes], target: IO[bytes], start: int) -> int:
     """Append a stream to a file and return how long the file is; never more than a shard may have."""
-    size = start
-    while chunk := source.read(CHUNK_BYTES):
+    size, began = start, time.monotonic()
+    # One that waits until a chunk is full would never notice bytes that only trickle.
+    read = getattr(source, "read1", source.read)
+    while chunk := read(CHUNK_BYTES):
         size += len(chunk)
+        seconds = time.monotonic() - began
+        if seconds > TIMEOUT_SECONDS and (size - start) / seconds < SLOWEST_BYTES_PER_SECOND:
+            raise _InterruptedError(f"it comes at {(size - start) / seconds:.0f} bytes/s")
         if size > LARGEST_SHARD_BYTES:
             raise DataError(
                 f"this does not end after {LARGEST_SHARD_BYTES >> 30} GiB",
