@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeproof_configs.registry import build, component_class
-from edgeproof_configs.schema import LossConfig, Recipe
+from edgeproof_configs.schema import LossConfig, Recipe, TrainConfig
 from edgeproof_data.sets import SPLITS, DataSource
 from edgeproof_train.loss import LossContext, check_needs, nodes_of
 from edgeproof_train.student import Student
@@ -65,7 +65,7 @@ def outline(recipe: Recipe) -> Outline:
     """
     source: DataSource = build("data", recipe.data)
     source.prepare()
-    images = {split: len(source.split(split)) for split in SPLITS}
+    images: dict[str, int] = {split: len(source.split(split)) for split in SPLITS}
     names = source.class_names
     head: Any = component_class("head", recipe.head.kind)
     teacher: Any = component_class("teacher", recipe.teacher.kind)
@@ -90,18 +90,27 @@ def outline(recipe: Recipe) -> Outline:
         teacher_tokens=(1, dim),
     )
     check_needs(needs, context)
-    batch = recipe.train.batch_size
-    steps = max(images["train"] // batch, 1) * recipe.train.epochs // recipe.train.accumulate
+    others = {"gallery": source.gallery(), "photos": source.photos()}
+    images |= {part: len(found) for part, found in others.items() if found is not None}
     parameters = sum(parameter.numel() for parameter in student.parameters())
     return Outline(
         student=f"{getattr(recipe.student, 'model', recipe.student.kind)} at {recipe.student.image_size} px",
         images=images,
         classes=len(names),
         parameters=parameters,
-        steps=steps,
+        steps=steps_of(recipe.train, images),
         memory_bytes=training_bytes(student, recipe, parameters),
         losses=tuple(loss.kind for loss in recipe.losses),
     )
+
+
+def steps_of(train: TrainConfig, images: Mapping[str, int]) -> int:
+    """Return the optimizer steps of a training in one process, those on photos with them."""
+    batch = train.batch_size if train.sampler is None else train.sampler.shown(train.batch_size)
+    steps = max(images["train"] // batch, 1)
+    if train.sampler is not None and "photos" in images:
+        steps *= 1 + (train.sampler.photo_steps or 1)
+    return steps * train.epochs // train.accumulate
 
 
 def needs_by_name(losses: Sequence[LossConfig]) -> dict[str, tuple[str, ...]]:
@@ -133,7 +142,7 @@ def training_bytes(student: Student, recipe: Recipe, parameters: int) -> int:
     """Estimate the memory of a training step.
 
     Weights, gradients and optimizer state by parameter, EMA where it is on, and what the modules of one
-    forward pass give out, times the batch: autograd keeps those.
+    forward pass give out, times the batch's images, or views: autograd keeps those.
     """
     per_parameter = BYTES_PER_PARAMETER[recipe.train.optimizer] + (4 if recipe.train.ema else 0)
     kept = 0
@@ -150,4 +159,6 @@ def training_bytes(student: Student, recipe: Recipe, parameters: int) -> int:
     for hook in hooks:
         hook.remove()
     half = 0.5 if recipe.train.precision != "fp32" else 1.0
-    return int(parameters * per_parameter + kept * half * recipe.train.batch_size)
+    sampler = recipe.train.sampler
+    seen = recipe.train.batch_size * (sampler.views if sampler else 1)
+    return int(parameters * per_parameter + kept * half * seen)
