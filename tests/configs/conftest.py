@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.configs.small_objects import draw_objects, object_recipe
 from tests.integration.tiny import make_data, make_recipe
 
 from edgeproof.__main__ import QUIET, main
@@ -77,6 +78,23 @@ def shipped(photo_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
     run = tmp_path_factory.mktemp("runs") / "tiny"
     assert ship(str(photo_recipe), overrides=[], run=run, device="cpu") == 0
+    return run
+
+
+@pytest.fixture(scope="session")
+def object_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a recipe on small objects with several views, two of whose four classes are held out."""
+    folder = tmp_path_factory.mktemp("objects")
+    return object_recipe(folder, draw_objects(folder / "data"))
+
+
+@pytest.fixture(scope="session")
+def object_run(object_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run of it up to its gallery."""
+    from edgeproof.ship import ship
+
+    run = tmp_path_factory.mktemp("object-runs") / "objects"
+    assert ship(str(object_file), overrides=[], run=run, until="head", device="cpu") == 0
     return run
 
 

@@ -24,7 +24,7 @@ MEASURES = {
 PROTOCOLS = {"all": "all classes", "seen": "seen", "unseen": "held out"}
 DEFINITIONS = {"standard": "standard", "osmn40": "OS-MN40"}
 LEVELS = [level / 10 for level in range(11)]
-PERFECT = "An ANMRR of 0 is perfect, of all others 1."
+PERFECT = "Of ANMRR 0 is the best, of all others 1."
 MEANT = (
     "Standard: mAP not interpolated, NDCG against the best possible order, ANMRR of MPEG-7. OS-MN40: as its"
     " evaluator counts, with interpolated mAP, NDCG against 100 relevant objects however few there are, and"

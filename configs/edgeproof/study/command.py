@@ -12,7 +12,8 @@ from typing import Any
 from edgeproof.evaluation.tables import write_csv
 from edgeproof.seeds import say
 from edgeproof.ship import choose_device
-from edgeproof.study.measuring import Asked, measure
+from edgeproof.evaluation.searches import Collection
+from edgeproof.study.measuring import Asked, check_objects, measure
 from edgeproof.study.tables import cells_of, columns_of, markdown, means_of, panels_of
 from edgeproof.study.variants import (
     SEED,
@@ -96,6 +97,7 @@ def measured(
     device: str | None,
 ) -> list[dict[str, Any]]:
     """Train every variant as far as that has not been done, and return the rows of all."""
+    check_before(recipe, [[*overrides, *variant.overrides] for variant in variants], asked)
     rows: list[dict[str, Any]] = []
     donor: Path | None = base if (base / "embed" / "stage.json").exists() else None
     chosen = choose_device(device)
@@ -106,6 +108,20 @@ def measured(
         own = {"variant": variant.name, "seed": variant.settings.get(SEED, "")}
         rows += [own | row for row in measure(trained, asked, chosen, base / FOLDER / "features")]
     return rows
+
+
+def check_before(recipe: str, settings: Sequence[list[str]], asked: Asked) -> None:
+    """Refuse what no training can change, before any.
+
+    Raises:
+        RecipeError: a setting is wrong.
+        UsageError: the data are no labelled objects, or some have fewer views than are asked for.
+    """
+    configs = [load_recipe(recipe, overrides).recipe.data for overrides in settings]
+    source: Any = build("data", configs[0])
+    source.prepare()
+    images, gallery = source.split(asked.split), source.gallery() if asked.split == "test" else None
+    check_objects(Collection(asked.split, images, "gallery", gallery), asked, source.root)
 
 
 def place_of(place: str, run: Path | None, overrides: Sequence[str]) -> tuple[str, Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -60,12 +60,10 @@ def measure(run: RunDir, asked: Asked, device: str, scratch: Path) -> Iterator[d
         scratch: where features of views are kept, so that a view is never encoded twice.
     """
     data = run_data(run, device)
-    images = data.split(asked.split)
-    if not isinstance(images, ObjectSet) or not (images.labels != NO_LABEL).any():
-        raise UsageError("a study needs labelled objects with several views", where=run.path)
+    images: Any = data.split(asked.split)
     own = Collection(asked.split, images, "gallery", own_gallery(data, asked.split))
+    check_objects(own, asked, data.source.root)
     counts = asked.views or (images.view_count,)
-    check_views(own, (*counts, *([asked.gallery_views] if asked.gallery_views else [])))
     others = [read_gallery(folder, max(counts)) for folder in asked.galleries]
     across = {name: one for other in others for name, one in collections_of(other, own).items()}
     models = models_of(data, run, device, scratch)
@@ -130,13 +128,20 @@ def fewest(collection: Collection) -> int:
     return min(len(files) for objects in sets for files in objects.views)
 
 
-def check_views(collection: Collection, wanted: Sequence[int]) -> None:
-    """Refuse more views than an object has."""
-    there = fewest(collection)
-    if max(wanted) > there:
+def check_objects(collection: Collection, asked: Asked, where: Path) -> None:
+    """Refuse what are no labelled objects, and more views than an object has.
+
+    Raises:
+        UsageError: they are not, or have fewer.
+    """
+    images = collection.queries
+    if not isinstance(images, ObjectSet) or not (images.labels != NO_LABEL).any():
+        raise UsageError("a study needs labelled objects with several views", where=where)
+    there, most = fewest(collection), max([0, *asked.views, asked.gallery_views or 0])
+    if most > there:
         raise UsageError(
-            f"{max(wanted)} views are asked for, and an object has {there}",
-            where=collection.queries.root,
+            f"{most} views are asked for, and an object has {there}",
+            where=where,
             fix=f"choose at most {there}, or leave such objects out of the data",
         )
 
