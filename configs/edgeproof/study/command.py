@@ -9,10 +9,10 @@ from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from edgeproof.evaluation.searches import Collection
 from edgeproof.evaluation.tables import write_csv
 from edgeproof.seeds import say
 from edgeproof.ship import choose_device
-from edgeproof.evaluation.searches import Collection
 from edgeproof.study.measuring import Asked, check_objects, measure
 from edgeproof.study.tables import cells_of, columns_of, markdown, means_of, panels_of
 from edgeproof.study.variants import (
