@@ -75,7 +75,9 @@ def test_loss__a_forward_without_its_island_is_refused() -> None:
         ("teacher.embedding", LossContext(3), "there is no teacher"),
         ("batch.label", LossContext(3, 3), "no labels"),
         ("text_embeddings", LossContext(3, 3, 5), "no text embeddings"),
-        ("teacher.tokens", LossContext(3, 3, 5), "this recipe supplies batch.label, student.embedding"),
+        ("student.tokens", LossContext(3, 3, teacher_tokens=(5, 3)), "multi_view with tokens: true"),
+        ("teacher.tokens", LossContext(3, 3, student_tokens=(5, 3)), "this teacher gives none"),
+        ("teacher.hidden", LossContext(3, 3, 5), "this recipe supplies batch.label, student.embedding"),
     ],
 )
 def test_check_needs__says_what_is_missing(need: str, context: LossContext, reason: str) -> None:
@@ -90,6 +92,8 @@ def test_check_needs__all_met() -> None:
     context = LossContext(3, 3, 5, lambda spec: torch.eye(3))
     for need in ("student.embedding", "teacher.embedding", "batch.label", "text_embeddings"):
         check_needs({"term": (need,)}, context)
+    tokens = LossContext(3, 3, student_tokens=(5, 3), teacher_tokens=(50, 3))
+    check_needs({"term": ("student.tokens", "teacher.tokens")}, tokens)
 
 
 def test_embeddings_of__names_both_shapes() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 import yaml
 from pydantic import ValidationError
+from safetensors.torch import save_file
 from tests.train.head_case import context_of
 from tests.train.object_case import make_objects, make_recipe
 
@@ -111,6 +114,50 @@ def test_run__a_teacher_that_pools_within_its_network_is_refused_before_images_a
     with pytest.raises(UsageError, match="pools views within its network"):
         trained(tmp_path, root, teacher=teacher, losses=[{"kind": "cosine_embedding"}])
     assert not (tmp_path / "run" / "embed" / "train").exists()
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small CLIP with random weights in a folder that open_clip reads."""
+    folder = tmp_path_factory.mktemp("clip")
+    model = {
+        "embed_dim": 24,
+        "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
+        "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+    }
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model}))
+    torch.manual_seed(0)
+    weights = open_clip.CLIP(**model).state_dict()
+    save_file(weights, folder / "open_clip_model.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+def test_open_clip__its_text_tower_names_objects_by_what_it_pools_from_their_views(
+    pooling: str, clip: Path, root: Path, tmp_path: Path
+) -> None:
+    teacher = {"kind": "open_clip", "model": str(clip), "view_pooling": pooling}
+    parts = {"teacher": teacher, "student": SMALL, "losses": [{"kind": "cosine_embedding"}]}
+    context = context_of(
+        RunDir(tmp_path / "run"), recipe(tmp_path, root, head={"kind": "zero_shot"}, **parts)
+    )
+    metrics = embed_stage(context).metrics
+    data = RunData(context)
+    objects = data.source.split("val")
+    assert isinstance(objects, ObjectSet)
+    assert data.teacher.preprocess is not None
+    batches = eval_batches(objects.showing(4), data.teacher.preprocess, batch_size=8, workers=0)
+    views = torch.cat([batch["image"] for batch in batches])
+    unit = torch.nn.functional.normalize(data.teacher.encode_image(views.flatten(0, 1)), dim=1)
+    each = unit.unflatten(0, views.shape[:2])
+    pooled = each.mean(dim=1) if pooling == "mean" else each.amax(dim=1)
+    words = torch.nn.functional.normalize(
+        data.teacher.encode_text([f"a photo of a {name}." for name in objects.class_names]), dim=1
+    )
+    named = torch.nn.functional.normalize(pooled, dim=1) @ words.T
+    top1 = float((named.argmax(dim=1).numpy() == objects.labels).mean())
+    assert metrics["val"]["top1"] == pytest.approx(top1)
+    assert {"top1", "mean_per_class"} <= metrics["val"].keys()
 
 
 def test_none__an_embedding_needs_a_width(root: Path, tmp_path: Path) -> None:
