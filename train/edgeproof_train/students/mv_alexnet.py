@@ -51,7 +51,7 @@ class MultiViewAlexNetStudent(Student):
             interpolation: how photos are resized.
         """
 
-        kind: Literal["mv_alexnet"] = "mv_alexnet"  # pyright: ignore[reportIncompatibleVariableOverride]
+        kind: Literal["mv_alexnet"] = "mv_alexnet"
         image_size: Annotated[int, Field(ge=SMALLEST, le=1024)]
         weights: str | None = None
         grid: PositiveInt | None = None
