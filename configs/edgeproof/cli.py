@@ -9,7 +9,7 @@ import typer
 
 from edgeproof import (
     bundle_commands,
-    collection_commands,
+    exchange_commands,
     head_commands,
     measure_commands,
     study_command,
@@ -300,4 +300,4 @@ def doctor(as_json: JsonOption = False) -> int:
     return 1 if failed(findings) else 0
 
 
-app.add_typer(collection_commands.data_app, name="data")
+app.add_typer(exchange_commands.data_app, name="data")

@@ -37,7 +37,7 @@ class _Content(NamedTuple):
     class_names: tuple[str, ...]
     unseen: tuple[str, ...]
     remarks: list[str]
-    indices: list[ShardIndex]
+    index_files: list[Path]
 
 
 @register("data")
@@ -135,7 +135,7 @@ class WebDataset(DataSource):
     def files(self) -> list[Path]:
         """Return the indices of the shards, which hold the sha256 of every member, and the class list."""
         listed = [] if self.label_file is None else [self.label_file]
-        return [*(index.file for index in self._content.indices), *listed]
+        return [*self._content.index_files, *listed]
 
     @cached_property
     def _start(self) -> str:
@@ -204,7 +204,7 @@ class WebDataset(DataSource):
                 raise DataError(f"no image is left for {name}", where=self._start, fix="add samples")
         remarks = [remark for one in samples.values() for remark in one.remarks]
         told = None if self.settings.captions is None else captions
-        return _Content(sets, told, class_names, unseen, remarks, indices)
+        return _Content(sets, told, class_names, unseen, remarks, [index.file for index in indices])
 
     def _take_fractions(
         self, sets: dict[SplitName, ShardSet], captions: dict[SplitName, list[list[str]] | None]
