@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from edgeproof_deploy.paired import class_intervals, difference_interval, mcnemar_p
+from edgeproof_deploy.paired import class_intervals, difference_interval, mcnemar_p, mean_interval
 
 
 @pytest.mark.parametrize(("b", "c"), [(0, 0), (1, 0), (3, 9), (9, 3), (40, 40), (200, 130)])
@@ -75,3 +75,13 @@ def test_class_intervals__many_classes_are_drawn_in_parts(monkeypatch: pytest.Mo
     whole = class_intervals(labels, reference, candidate)["mean_per_class"]
     monkeypatch.setattr("edgeproof_deploy.paired.DRAWS_AT_ONCE", 1_000)
     assert class_intervals(labels, reference, candidate)["mean_per_class"] == whole
+
+
+def test_mean_interval__covers_the_mean_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    inside = 0
+    for _ in range(200):
+        low, high = mean_interval(rng.normal(0.3, 1, 60))
+        inside += low <= 0.3 <= high
+    assert 180 <= inside <= 199
+    assert mean_interval(np.zeros(5)) == (0.0, 0.0)

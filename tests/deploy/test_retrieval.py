@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgeproof_deploy import retrieval
-from edgeproof_deploy.retrieval import hits, queries_of, retrieval_changes
+from edgeproof_deploy.retrieval import hits, queries_of, ranking_changes, retrieval_changes
 
 
 def clusters(spread: float, classes: int = 4, each: int = 15) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -82,3 +82,34 @@ def test_queries_of__at_most_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(chosen) == 5
     assert chosen[0] == 0
     assert chosen[-1] == 99
+
+
+def test_ranking_changes__as_the_measures_of_retrieval_have_it() -> None:
+    from edgeproof_train.retrieval.figures import retrieval_figures
+
+    reference, labels, _ = clusters(1.2)
+    candidate = reference + 0.8 * np.random.default_rng(1).standard_normal(reference.shape)
+    found = ranking_changes(reference, candidate, labels)
+    assert found is not None
+    own = np.arange(len(labels))
+    for rows, side in ((reference, "reference"), (candidate, "candidate")):
+        wanted = retrieval_figures(rows, labels, rows, labels, own)
+        for name in ("map", "ndcg", "anmrr"):
+            assert found["image_to_image"][name][side] == pytest.approx(wanted[name])
+    wanted = retrieval_figures(candidate, labels, reference, labels, own)
+    index = found["image_to_index"]["map"]
+    assert index["candidate"] == pytest.approx(wanted["map"])
+    assert index["delta"] == pytest.approx(index["candidate"] - index["reference"])
+    low, high = index["interval"]
+    assert low < index["delta"] < high < 0
+
+
+def test_ranking_changes__nothing_changed_and_nothing_to_find() -> None:
+    reference, labels, _ = clusters(1.2)
+    found = ranking_changes(reference, 3 * reference, labels)
+    assert found is not None
+    assert found["image_to_image"]["map"]["delta"] == pytest.approx(0, abs=1e-12)
+    assert ranking_changes(reference[:4], reference[:4], np.arange(4)) is None
+    broken = reference.copy()
+    broken[3] = 0
+    assert ranking_changes(reference, broken, labels) is None

@@ -1,4 +1,4 @@
-"""Objects with several views: shipped with a gallery, and asked about by folders of views, as a stranger would."""
+"""Objects with several views: shipped with a gallery, and asked about by folders of views from outside."""
 
 from __future__ import annotations
 

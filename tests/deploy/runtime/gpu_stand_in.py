@@ -1,7 +1,8 @@
 """A stand-in for what this suite's machines lack: a CUDA device, its driver, and a package that runs plans.
 
 Its "device memory" is memory of the host with addresses, so that what a session copies and computes is real;
-a plan is JSON here, and its network is `embedding = mean over the pixels of each channel, times a factor`.
+a plan is JSON here, and its network is `embedding = mean over the pixels of each channel, times a factor`, of
+views the largest of them.
 It shows the host's side of a session. It does not show that NVIDIA's packages do as they are documented.
 """
 
@@ -26,15 +27,19 @@ FACTOR = 2.0
 
 
 def plan_bytes(
-    name: str = "image", shape: tuple[int, ...] = (-1, 3, 4, 4), batch: tuple[int, int] = (1, 4)
+    name: str = "image",
+    shape: tuple[int, ...] = (-1, 3, 4, 4),
+    batch: tuple[int, int] = (1, 4),
+    views: tuple[int, int] | None = None,
 ) -> bytes:
     """Return what the stand-in takes for a plan."""
-    return json.dumps({"input": name, "shape": shape, "batch": batch}).encode()
+    return json.dumps({"input": name, "shape": shape, "batch": batch, "views": views}).encode()
 
 
 def expected(images: np.ndarray) -> np.ndarray:
     """Return what the network of every plan computes, float32 (B, 3)."""
-    return (images.mean(axis=(2, 3)) * FACTOR).astype(np.float32)
+    means = images.mean(axis=(-2, -1)) * FACTOR
+    return (means.max(axis=1) if images.ndim == 5 else means).astype(np.float32)
 
 
 @dataclass
@@ -174,6 +179,8 @@ class Context:
         low, high = self.plan["batch"]
         assert name == self.plan["input"]
         assert low <= shape[0] <= high
+        if self.plan["views"]:
+            assert self.plan["views"][0] <= shape[1] <= self.plan["views"][1]
         self.shape = tuple(shape)
         return True
 
@@ -220,6 +227,9 @@ class Plan:
     def get_tensor_profile_shape(self, name: str, number: int) -> list[tuple[int, ...]]:
         low, high = self.described["batch"]
         rest = tuple(self.described["shape"][1:])
+        if self.described["views"]:
+            fewest, most = self.described["views"]
+            return [(low, fewest, *rest[1:]), (low, most, *rest[1:]), (high, most, *rest[1:])]
         return [(low, *rest), (low, *rest), (high, *rest)]
 
     def get_tensor_dtype(self, name: str) -> str:

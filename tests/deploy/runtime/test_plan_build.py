@@ -14,7 +14,13 @@ import pytest
 
 from edgeproof_deploy.runtime.cuda_device import CudaDevice
 from edgeproof_deploy.runtime.errors import UnavailableError
-from edgeproof_deploy.runtime.plan_build import check_capabilities, configure, keep_timings, read_timing_cache
+from edgeproof_deploy.runtime.plan_build import (
+    Profile,
+    check_capabilities,
+    configure,
+    keep_timings,
+    read_timing_cache,
+)
 from edgeproof_deploy.runtime.plan_sidecar import PlanSettings
 
 DEVICE = CudaDevice("Orin", "8.7", "540.4.0")
@@ -125,3 +131,11 @@ def test_keep_timings__a_place_that_cannot_be_written(tmp_path: Path) -> None:
     config.set_timing_cache(config.create_timing_cache(b""), False)
     (tmp_path / "file").write_bytes(b"")
     assert keep_timings(config, tmp_path / "file" / "timings.bin").startswith("not kept for the next build: ")
+
+
+def test_profile__of_views() -> None:
+    found = Profile.of((-1, -1, 3, 8, 8), (2, 1, 4), (12, 1))
+    assert found == Profile((1, 1, 3, 8, 8), (2, 12, 3, 8, 8), (4, 12, 3, 8, 8))
+    assert Profile.of((-1, 6, 3, 8, 8), (1,), (12,)).largest == (1, 6, 3, 8, 8)
+    with pytest.raises(ValueError, match="how many views"):
+        Profile.of((-1, -1, 3, 8, 8), (1,))

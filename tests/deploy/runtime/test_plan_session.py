@@ -43,6 +43,18 @@ def test_run__computes_on_the_device_and_copies_back(gpu: Gpu) -> None:
     assert list(session.phases) == ["copy_in", "compute", "copy_out"]
 
 
+@pytest.mark.parametrize("graphs", [False, True])
+def test_run__any_number_of_views_that_the_plan_was_built_for(gpu: Gpu, graphs: bool) -> None:
+    plan = plan_bytes("views", (-1, -1, 3, 4, 4), (1, 4), (2, 5))
+    session = opened(plan, cuda_graph=graphs)
+    assert session.input_name == "views"
+    for batch, count in ((1, 2), (1, 5), (3, 4), (1, 2), (9, 3)):
+        views = np.random.default_rng(count).standard_normal((batch, count, 3, 4, 4)).astype(np.float32)
+        np.testing.assert_array_equal(session.run({"views": views})["embedding"], expected(views))
+    with pytest.raises(ValueError, match="built for 2 to 5 views of an object, got 6"):
+        session.run({"views": np.zeros((1, 6, 3, 4, 4), np.float32)})
+
+
 def test_plan_session__cuda_python_as_it_was_before_12_8(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, cuda="cuda.cudart")
     found = opened().run({"image": images_of(2)})["embedding"]

@@ -30,8 +30,18 @@ def changed(**values: Any) -> bytes:
 
 def test_parse__what_was_written() -> None:
     several = replace(SIDECAR, compute_capabilities=("8.6", "8.9"))
-    for sidecar in (SIDECAR, several):
+    of_views = replace(SIDECAR, settings=PlanSettings(views=(12, 1)))
+    for sidecar in (SIDECAR, several, of_views):
         assert Sidecar.parse(as_json(sidecar, {"status": "run here", "flags": ["TF32"]}), "x.json") == sidecar
+
+
+def test_parse__a_plan_of_an_earlier_version_takes_images() -> None:
+    plain = json.loads(as_json(SIDECAR, {}))
+    del plain["settings"]["views"]
+    assert Sidecar.parse(json.dumps(plain).encode(), "x.json") == SIDECAR
+    plain["settings"]["views"] = [0]
+    with pytest.raises(BundleError, match=r"settings\.views must be a list of whole numbers"):
+        Sidecar.parse(json.dumps(plain).encode(), "x.json")
 
 
 @pytest.mark.parametrize(
