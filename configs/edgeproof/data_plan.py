@@ -14,8 +14,8 @@ ROW_EXTRA_BYTES = 4 + 8 + 8 + 32 + 8 + 8
 """Of a row of a cache beside its values: norm, size, mtime, sha256, hash and order of its path. The list of
 paths comes to it."""
 SET_BYTES = 170
-"""Of an image in the memory of each process: path, label, and where it lies in its shard. 162 were measured with
-paths of 45 characters."""
+"""Of an image in the memory of each process: path, label, and where it lies in its shard. 162 were measured
+with paths of 45 characters."""
 TAR_BLOCKS = 3
 """Of 512 bytes a sample at least: headers of image and label, and the label."""
 
