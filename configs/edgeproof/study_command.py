@@ -60,9 +60,9 @@ def study(
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Train a recipe with lists in place of values, and score how objects are found.
+    """Vary a recipe, and score how objects are found.
 
-    Each combination trains once, in RUN/study; each view of an object is encoded once, however many numbers
+    Lists stand in place of single values. Each combination trains once, in RUN/study; each view of an object is encoded once, however many numbers
     of views are asked for. One table (csv, json, markdown), one plot and a page go into RUN/study.
     """
     from edgeproof.study.command import study
