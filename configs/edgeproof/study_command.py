@@ -62,8 +62,9 @@ def study(
 ) -> int:
     """Vary a recipe, and score how objects are found.
 
-    Lists stand in place of single values. Each combination trains once, in RUN/study; each view of an object is encoded once, however many numbers
-    of views are asked for. One table (csv, json, markdown), one plot and a page go into RUN/study.
+    Lists stand in place of single values. Each combination trains once, in RUN/study; each view of an
+    object is encoded once, however many numbers of views are asked for. One table (csv, json, markdown),
+    one plot and a page go into RUN/study.
     """
     from edgeproof.study.command import study
 
