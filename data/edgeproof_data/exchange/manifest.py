@@ -63,7 +63,8 @@ def read_manifest(source: Path, root: Path, columns: Columns, test: float, seed:
     fraction becomes `test` and the rest `train`.
 
     Args:
-        source: a folder, `.csv`, `.jsonl`, `.json` (COCO), `.parquet`, `.arrow` or `.feather`.
+        source: a folder of images, or of `.parquet` files as they lie beside shards; `.csv`, `.jsonl`,
+            `.json` (COCO), `.parquet`, `.arrow` or `.feather`.
         root: the folder that paths are relative to.
         columns: what they are called.
         test: fraction to test on where the source has no parts.
@@ -74,10 +75,11 @@ def read_manifest(source: Path, root: Path, columns: Columns, test: float, seed:
         DataError: it cannot be read; an image is missing, there twice or outside of the root; a part has
             another name.
     """
-    if source.is_dir():
+    tables = sorted(source.glob("*.parquet")) if source.is_dir() else [source]
+    if source.is_dir() and not tables:
         found = Manifest(_of_folder(source, root))
-    elif source.suffix in SUFFIXES:
-        found = _of_table(source, root, columns)
+    elif tables[0].suffix in SUFFIXES:
+        found = _of_tables(tables, root, columns)
     elif source.suffix == ".csv":
         found = Manifest(list(_rows(source, root, columns, _csv(source))))
     elif source.suffix == ".jsonl":
@@ -110,28 +112,37 @@ def _of_folder(folder: Path, root: Path) -> list[Row]:
     return found
 
 
-def _of_table(source: Path, root: Path, columns: Columns) -> Manifest:
+def _of_tables(sources: Sequence[Path], root: Path, columns: Columns) -> Manifest:
+    """Return the rows of all tables; embeddings have one width, and the widest type that any of them has."""
     rows: list[Row] = []
     blocks: list[NDArray[Any]] = []
-    for batch in read_batches(source):
-        blocks += [batch.pop(EMBEDDING)] if EMBEDDING in batch else []
-        names = list(batch)
-        records = (dict(zip(names, values, strict=True)) for values in zip(*batch.values(), strict=True))
-        rows += _rows(source, root, columns, records)
+    for source in sources:
+        for batch in read_batches(source):
+            blocks += [batch.pop(EMBEDDING)] if EMBEDDING in batch else []
+            names = list(batch)
+            records = (dict(zip(names, values, strict=True)) for values in zip(*batch.values(), strict=True))
+            rows += _rows(source, root, columns, records)
+            _check_embeddings(source, rows, blocks)
+    return Manifest(rows, np.concatenate(blocks) if blocks else None)
+
+
+def _check_embeddings(source: Path, rows: Sequence[Row], blocks: Sequence[NDArray[Any]]) -> None:
+    """Refuse embeddings of some rows only, of several widths, or zero or not finite in the newest block."""
+    if not blocks:
+        return
     widths = {block.shape[1] for block in blocks}
-    if len(widths) > 1:
-        raise DataError(f"embeddings of {some_of(sorted(widths))} values in one table", where=source)
-    embeddings = np.concatenate(blocks) if blocks else None
-    if embeddings is not None:
-        length = np.linalg.norm(embeddings.astype(np.float64), axis=1)
-        bad = [rows[at].path for at in np.flatnonzero(~np.isfinite(length) | (length == 0)).tolist()]
-        if bad:
-            raise DataError(
-                f"{counted(len(bad), 'embedding')} zero or not finite: {some_of(bad)}",
-                where=source,
-                fix="take them out",
-            )
-    return Manifest(rows, embeddings)
+    if len(widths) > 1 or sum(map(len, blocks)) != len(rows):
+        wrong = f"of {some_of(sorted(widths))} values" if len(widths) > 1 else "of some rows only"
+        raise DataError(f"embeddings {wrong}", where=source, fix="all rows must be of one model")
+    length = np.linalg.norm(blocks[-1].astype(np.float64), axis=1)
+    first = len(rows) - len(length)
+    bad = [rows[first + at].path for at in np.flatnonzero(~np.isfinite(length) | (length == 0)).tolist()]
+    if bad:
+        raise DataError(
+            f"{counted(len(bad), 'embedding')} zero or not finite: {some_of(bad)}",
+            where=source,
+            fix="take them out",
+        )
 
 
 def _csv(source: Path) -> Iterator[Mapping[str, Any]]:

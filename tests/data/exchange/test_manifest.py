@@ -162,3 +162,27 @@ def test_read_manifest__table_with_embeddings(root: Path):
         pq.write_table(pa.table(table | {"embedding": rows.tolist()}), file)
         with pytest.raises(DataError, match="1 embedding zero or not finite: owl/2"):
             read(file, root)
+
+
+def test_read_manifest__tables_beside_shards_of_several_types_and_widths(root: Path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    tables = root / "tables"
+    tables.mkdir()
+
+    def write(name: str, first: int, kind: str, dim: int) -> None:
+        values = pa.array([[float(first + 1)] * dim] * 2, pa.list_(pa.from_numpy_dtype(np.dtype(kind)), dim))
+        paths = [f"owl/{n} é.jpg" for n in (first, first + 1)]
+        pq.write_table(pa.table({"path": paths, "embedding": values}), tables / name)
+
+    write("a.parquet", 0, "float16", 3)
+    write("b.parquet", 2, "float32", 3)
+    found = read(tables, root)
+    assert found.embeddings is not None
+    assert found.embeddings.dtype == np.float32
+    assert found.embeddings[:, 0].tolist() == [1, 1, 3, 3]
+    write("c.parquet", 4, "float32", 4)
+    with pytest.raises(DataError, match="embeddings of 3, 4 values"):
+        read(tables, root)
+    pq.write_table(pa.table({"path": ["owl/4 é.jpg"]}), tables / "c.parquet")
+    with pytest.raises(DataError, match="some rows only"):
+        read(tables, root)
