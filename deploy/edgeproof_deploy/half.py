@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -112,7 +113,7 @@ def _converted(source: Path, images: np.ndarray) -> onnx.ModelProto:
     chosen = images[np.linspace(0, len(images) - 1, count).astype(int)]
     with tempfile.TemporaryDirectory() as folder:
         for start in range(0, count, BATCH):
-            some = {name: chosen[start : start + BATCH]}
+            some: Any = {name: chosen[start : start + BATCH]}
             np.savez(Path(folder) / f"{start:06d}.npz", **some)
         try:
             return convert(source, Path(folder), SENSITIVE)

@@ -45,7 +45,7 @@ def _named_object(one: object, number: int) -> Views:
         return str(one), [(str(file), file) for file in views_in(Path(one))]
     name = f"object {number}"
     if isinstance(one, (list, tuple)) or (isinstance(one, np.ndarray) and one.ndim == 4):
-        views: Sequence[Source] = one
+        views: Sequence[Source] = list(one)
         if not len(views):
             raise ImageError(name, "has no view")
         files = [str(view) for view in views if isinstance(view, (str, Path))]

@@ -12,7 +12,8 @@ from PIL import Image
 
 from edgeproof_deploy.runtime.preprocess import ImageError, Preprocess, Source, open_image
 
-Images = Source | Sequence[Source]
+Images = Source | Sequence[Source | Sequence[Source]]
+"""What is asked about: an image, or several; where a model looks at views, a sequence within is an object."""
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 
 Named = tuple[str, Source]
@@ -29,12 +30,14 @@ def named_sources(images: Images, broken: list[ImageError] | None = None) -> lis
         broken: where to put folders without an image; None raises the first.
 
     Raises:
-        ImageError: a folder holds no image file.
+        ImageError: a folder holds no image file, or one of the sequence is a sequence itself.
     """
     alone = isinstance(images, (str, Path, bytes, Image.Image))
     alone = alone or (isinstance(images, np.ndarray) and images.ndim != 4)
     found: list[Named] = []
     for number, source in enumerate([images] if alone else images):  # pyright: ignore[reportArgumentType]
+        if isinstance(source, (list, tuple)):
+            raise ImageError(f"image {number}", "is a sequence of views, and this model looks at one image")
         if not isinstance(source, (str, Path)):
             found.append((f"image {number}", source))
         elif Path(source).is_dir():

@@ -8,6 +8,7 @@ from PIL import Image
 
 from edgeproof_deploy.runtime.objects import named_objects, prepared_objects, views_in
 from edgeproof_deploy.runtime.preprocess import ImageError, Preprocess
+from edgeproof_deploy.runtime.sources import named_sources
 
 PREPROCESS = Preprocess(8, 9, views=3)
 
@@ -84,3 +85,8 @@ def test_prepared_objects__an_object_of_broken_views_alone_is_told(root: Path) -
     assert not list(prepared_objects(named, PREPROCESS, batch_size=1, workers=0, broken=broken))
     assert broken[-1].reason == "none of its views can be read"
     assert len(broken) == 4
+
+
+def test_named_sources__a_model_of_single_images_is_asked_about_an_object(root: Path) -> None:
+    with pytest.raises(ImageError, match="this model looks at one image"):
+        named_sources([[root / "cup" / "0.png"]])
