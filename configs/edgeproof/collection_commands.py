@@ -147,3 +147,126 @@ def data_search(
         service={"index_name": index_name, "timeout_seconds": timeout, "retries": retries},
         as_json=as_json,
     )
+
+
+@data_app.command("filter")
+def data_filter(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of images.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.csv", help="A new table: path,part,label.")],
+    manifest: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.csv", help="Of a search: only its images.", show_default=False),
+    ] = None,
+    collection: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="`data index` of these images.", show_default=False),
+    ] = None,
+    smallest: Annotated[int, typer.Option(min=1, metavar="PX", help="Least shorter side.")] = 16,
+    near: Annotated[bool, typer.Option("--near", help="One of images that look the same.")] = False,
+    alike: Annotated[
+        float | None,
+        typer.Option(min=0.5, max=1, metavar="S", help="One of images this alike in meaning, as 0.95."),
+    ] = None,
+    floor: Annotated[
+        float | None,
+        typer.Option(metavar="S", help="Training images: least cosine with their label.", show_default=False),
+    ] = None,
+    agree: Annotated[
+        bool, typer.Option("--agree", help="Training images: no other label may be nearer.")
+    ] = False,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The words of the labels, .txt or .csv.", show_default=False),
+    ] = None,
+    text: TextOption = None,
+    teacher: TeacherOption = None,
+    recipe: TeacherRecipeOption = None,
+    overrides: SetOption = None,
+    run: TeacherRunOption = None,
+    val: Annotated[
+        float | None,
+        typer.Option(min=0.001, max=0.9, metavar="F", help="Keep this part for val.", show_default=False),
+    ] = None,
+    test: Annotated[
+        float | None,
+        typer.Option(min=0.001, max=0.9, metavar="F", help="Keep this part for test.", show_default=False),
+    ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.html", help="Contact sheets and class balance.", show_default=False),
+    ] = None,
+    link: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A tree of links to what stays.", show_default=False),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of --val and --test.")] = 0,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Choose which images stay; nothing is deleted or copied.
+
+    Corrupt, tiny and duplicate images do not stay, nor do training images that are also in val or test. What
+    does not stay, and why, is in OUT.removed.csv.
+    """
+    from edgeproof.data_filter import Demands, Places, filter_images, held_out
+    from edgeproof.search_run import Asked
+    from edgeproof.teacher_choice import TeacherChoice
+
+    return filter_images(
+        Places(folder, out, manifest, collection, page, link),
+        Demands(smallest, near, alike, floor, agree),
+        Asked(text, TeacherChoice(teacher, recipe, tuple(overrides or ()), run, device)),
+        prompts,
+        held_out(val, test),
+        seed=seed,
+        as_json=as_json,
+    )
+
+
+@data_app.command("download")
+def data_download(
+    listed: Annotated[
+        Path, typer.Argument(metavar="LIST", help="Addresses: .txt, .csv, .parquet, a search's manifest.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder, or one to go on with.")],
+    form: Annotated[str, typer.Option("--format", metavar="files|webdataset", help="How it is stored.")] = (
+        "files"
+    ),
+    image_size: Annotated[
+        int | None,
+        typer.Option(min=16, metavar="PX", help="Reduce larger images to this side.", show_default=False),
+    ] = None,
+    smallest: Annotated[int, typer.Option(min=1, metavar="PX", help="Least shorter side.")] = 64,
+    quality: Annotated[int, typer.Option(min=1, max=100, metavar="Q", help="Of the JPEGs.")] = 95,
+    most_megabytes: Annotated[
+        float, typer.Option("--max-mb", min=0.01, metavar="MB", help="Of an image at most.")
+    ] = 20.0,
+    seconds: Annotated[
+        float, typer.Option("--timeout", min=0.5, metavar="S", help="For an image, all in all.")
+    ] = 30.0,
+    retries: Annotated[int, typer.Option(min=0, metavar="N", help="Of what may pass.")] = 1,
+    shard_size: Annotated[int, typer.Option(min=1, metavar="N", help="Addresses of a shard.")] = 1_000,
+    processes: Annotated[int, typer.Option(min=1, metavar="N", help="That fetch.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, metavar="N", help="Of each process.")] = 16,
+    agent: Annotated[
+        str, typer.Option(metavar="NAME", help="The name to give, and to look for in robots.txt.")
+    ] = "edgeproof",
+    as_json: JsonOption = False,
+) -> int:
+    """Fetch images from a list of addresses, and check each. A stopped download goes on.
+
+    Images are stored anew as JPEG and named by their content. What robots.txt, X-Robots-Tag or
+    TDM-Reservation keep out is not taken. OUT/images.csv and OUT/failed.csv log every address.
+    """
+    from edgeproof.data_download import download
+    from edgeproof_data.download.fetching import FetchOptions
+    from edgeproof_data.download.guarded import Limits
+
+    limits = Limits(
+        most_bytes=int(most_megabytes * 1_000_000),
+        seconds=seconds,
+        connect_seconds=min(seconds, 10.0),
+        agent=agent,
+    )
+    options = FetchOptions(image_size, smallest, quality, shard_size, processes, threads, retries, limits)
+    return download(listed, out, options, form=form, as_json=as_json)

@@ -6,13 +6,26 @@ import json
 from pathlib import Path
 
 from edgeproof_configs.errors import UsageError
-from edgeproof_data.check import scan
+from edgeproof_data.alike import LEAST_COSINE
+from edgeproof_data.check import ScanReport, scan
+from edgeproof_data.cleaning.likeness import Embedded, Likeness, likeness
 from edgeproof_data.folders import list_images
 from edgeproof_data.object_check import ObjectReport, objects_below, views_by_part, without_own_likeness
+from edgeproof_data.paths import counted, some_of
+from edgeproof_data.search.collection import Collection
 from edgeproof_data.sets import SPLITS, ImageSet, unlabelled
 
 
-def check(folder: Path, *, smallest_side: int, near: bool, as_json: bool, views: int | None = None) -> int:
+def check(
+    folder: Path,
+    *,
+    smallest_side: int,
+    near: bool,
+    as_json: bool,
+    views: int | None = None,
+    collection: Path | None = None,
+    alike: float = LEAST_COSINE,
+) -> int:
     """Print what is wrong with the images below a folder; return 0 if nothing is, else 1.
 
     Args:
@@ -22,10 +35,14 @@ def check(folder: Path, *, smallest_side: int, near: bool, as_json: bool, views:
         as_json: print JSON.
         views: how many views each object is to have; where it is not given, folders of several images that
             lie as objects do are looked at as objects, too.
+        collection: of `data index`, with the embeddings of these images, by which those that mean the same
+            are found.
+        alike: cosine from which they do.
 
     Raises:
         UsageError: this is no folder.
-        DataError: there is no image in it, or objects are asked for and an image is none's view.
+        DataError: there is no image in it, objects are asked for and an image is none's view, or a good image
+            has no embedding.
     """
     if not folder.is_dir():
         raise UsageError("there is no such folder", where=folder)
@@ -37,8 +54,36 @@ def check(folder: Path, *, smallest_side: int, near: bool, as_json: bool, views:
         report, objects = without_own_likeness(report, found), ObjectReport.of(found, views)
         told, lines = report.to_dict() | {"objects": objects.to_dict()}, report.lines() + objects.lines()
         short = bool(objects.too_few)
+    if collection is not None:
+        same = same_meaning(folder, parts, report, collection, alike)
+        told |= {"alike": same.groups, "alike_leaks": same.leaks}
+        told["counts"] |= {"alike": len(same.groups), "alike_leaks": len(same.leaks)}
+        lines += likeness_lines(same)
+        short |= bool(same.groups)
     print(json.dumps(told, indent=2, ensure_ascii=False) if as_json else "\n".join(lines))
     return 0 if report.clean and not short else 1
+
+
+def same_meaning(
+    folder: Path, parts: dict[str, ImageSet], report: ScanReport, collection: Path, alike: float
+) -> Likeness:
+    """Return which of the readable images mean the same."""
+    bad = {path for path, _ in report.corrupt} | set(report.empty)
+    readable = {part: [path for path in found.paths if path not in bad] for part, found in parts.items()}
+    return likeness(Embedded(Collection.open(collection), folder), readable, alike)
+
+
+def likeness_lines(same: Likeness) -> list[str]:
+    """Return what means the same in words."""
+    shown = []
+    for groups, what, advice in (
+        (same.groups, "that mean the same", "edgeproof data filter keeps one of each"),
+        (same.leaks, "that mean the same in several parts", "remove them from train"),
+    ):
+        if groups:
+            examples = some_of([" = ".join(group[:3]) for group in groups])
+            shown += [f"  {counted(len(groups), 'group')} {what}: {examples}", f"    {advice}"]
+    return shown
 
 
 def parts_of(folder: Path) -> dict[str, ImageSet]:

@@ -14,7 +14,7 @@ data_app = typer.Typer(rich_markup_mode=None)
 
 @data_app.callback()
 def data_root() -> None:
-    """Look at a data set before training on it, and say what is for what."""
+    """Make and look at data before training on them."""
 
 
 @data_app.command("check")
@@ -28,6 +28,13 @@ def data_check(
         int | None,
         typer.Option(min=1, metavar="N", help="Of objects: views each is to have.", show_default=False),
     ] = None,
+    collection: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="`data index` of these: find what means the same.", show_default=False),
+    ] = None,
+    alike: Annotated[
+        float, typer.Option(min=0.5, max=1, metavar="S", help="Cosine from which images mean the same.")
+    ] = 0.95,
     as_json: JsonOption = False,
 ) -> int:
     """Find corrupt, empty, tiny and duplicate images, and objects with too few views.
@@ -36,7 +43,15 @@ def data_check(
     """
     from edgeproof.data_check import check
 
-    return check(folder, smallest_side=smallest, near=near, as_json=as_json, views=views)
+    return check(
+        folder,
+        smallest_side=smallest,
+        near=near,
+        as_json=as_json,
+        views=views,
+        collection=collection,
+        alike=alike,
+    )
 
 
 @data_app.command("split")

@@ -11,8 +11,12 @@ from edgeproof_configs.errors import EdgeproofError, MissingPackageError, UsageE
 EXTRAS = {
     "accelerate": "train",
     "cv2": "demo",
+    "faiss": "data",
+    "fsspec": "data",
     "imagehash": "data",
+    "img2dataset": "download",
     "modelopt": "compress",
+    "nltk": "data",
     "numpy": "train",
     "onnx": "deploy",
     "onnx_graphsurgeon": "compress",
@@ -22,6 +26,7 @@ EXTRAS = {
     "openvino": "openvino",
     "PIL": "train",
     "polygraphy": "deploy",
+    "pyarrow": "data",
     "pytorch_quantization": "compress-legacy",
     "safetensors": "train",
     "sklearn": "train",
@@ -34,6 +39,7 @@ EXTRAS = {
     "torchvision": "train",
     "transformers": "train",
     "trimesh": "data",
+    "webdataset": "data",
 }
 """Import name of a package -> the extra of edgeproof that brings it."""
 

@@ -35,11 +35,15 @@ def wanted_words(prompts: Path, text: Path | None, teacher: TeacherChoice, colle
         UsageError: neither embeddings nor a teacher are given, or both.
         DataError: a name has no embedding; or words and images are not of one model.
     """
-    texts = read_prompts(prompts)
+    return words_of(read_prompts(prompts), text, teacher, collection)
+
+
+def words_of(texts: Texts, text: Path | None, teacher: TeacherChoice, collection: Path | None) -> Wanted:
+    """Return names and unit embeddings of texts that are said of each name; otherwise as `wanted_words`."""
     if text is not None:
         if teacher.given:
             raise UsageError("--text and a teacher: which embeds the words?", fix="say one of them")
-        return Wanted(tuple(texts), _stored(text, tuple(texts), prompts))
+        return Wanted(tuple(texts), _stored(text, tuple(texts)))
     built = teacher.build()
     if collection is not None:
         check_same_teacher(built.identity(), collection)
@@ -99,7 +103,7 @@ def check_same_teacher(identity: dict[str, object], collection: Path) -> None:
         )
 
 
-def _stored(text: Path, names: tuple[str, ...], prompts: Path) -> NDArray[np.float32]:
+def _stored(text: Path, names: tuple[str, ...]) -> NDArray[np.float32]:
     from edgeproof_train.arrays import read_rows
     from edgeproof_train.text import unit_rows
 
@@ -110,7 +114,7 @@ def _stored(text: Path, names: tuple[str, ...], prompts: Path) -> NDArray[np.flo
             raise DataError(
                 f"{len(matrix)} text embeddings for {len(names)} prompts",
                 where=text,
-                fix=f"give names beside it ({text.with_suffix('.txt').name}), or a row for each of {prompts}",
+                fix=f"give names beside it ({text.with_suffix('.txt').name}), or a row for each prompt",
             )
         return unit_rows(matrix)
     row = {name: place for place, name in enumerate(known)}
