@@ -285,3 +285,26 @@ def test_write_triton__takes_any_number_of_views(bundle: Path, tmp_path: Path) -
 
 def test_preprocess_json__says_how_many_views(bundle: Path) -> None:
     assert json.loads((bundle / "preprocess.json").read_text())["views"] == 3
+
+
+@pytest.mark.parametrize(
+    ("views", "words"),
+    [
+        ("self_test/00_00.png", "views that are no list of files"),
+        ([3], "views that are no list of files"),
+        (["self_test/00_09.png"], "which is not in the bundle"),
+        ([], "is for a model of another input"),
+    ],
+)
+def test_read_self_test__damaged_views(bundle: Path, views: Any, words: str) -> None:
+    found = Bundle(bundle)
+    index = found.read_json("self_test/self_test.json")
+    index["images"][0]["views"] = views
+
+    class Changed(Bundle):
+        def read_json(self, name: str) -> Any:
+            return index if name == "self_test/self_test.json" else super().read_json(name)
+
+    changed = Changed(bundle)
+    with Predictor.open(bundle) as predictor, pytest.raises(BundleError, match=words):
+        run_self_test(changed, predictor.preprocess, predictor.session, "model.onnx")

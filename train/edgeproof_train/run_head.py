@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,16 +36,20 @@ class Heads:
     teacher: Head | None = None
 
     def on(self, data: RunData, images: ImageSet) -> Heads:
-        """Return heads that can decide about some images, in their order.
+        """Return heads that can decide about some images, in their order; see `bound`."""
+        return Heads(*bound([self.student, self.teacher], data, images))
 
-        One that asks specialists is given the images. An object that lies in the head's gallery does not find
-        itself there.
-        """
-        heads = [
-            head.without_own(images.paths) if isinstance(head, GalleryHead) else head
-            for head in (self.student, self.teacher)
-        ]
-        return Heads(*on_images(heads, data, images))
+
+def bound(heads: Sequence[Any], data: RunData, images: ImageSet) -> list[Any]:
+    """Return heads that can decide about some images, in their order.
+
+    One that asks specialists is given the images. An object that lies in a head's gallery does not find
+    itself there. Every other head is as it was.
+    """
+    without_own = [
+        head.without_own(images.paths) if isinstance(head, GalleryHead) else head for head in heads
+    ]
+    return on_images(without_own, data, images)
 
 
 def is_fitted(config: HeadConfig) -> bool:

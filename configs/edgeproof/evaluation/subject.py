@@ -20,9 +20,8 @@ from edgeproof_configs.schema import Recipe
 from edgeproof_configs.stage import StageContext
 from edgeproof_data.check import usable
 from edgeproof_data.sets import DataSource, ImageSet, SplitName
-from edgeproof_train.cascade_run import on_images
 from edgeproof_train.run_data import RunData
-from edgeproof_train.run_head import head_of_run, heads_of_run, is_fitted
+from edgeproof_train.run_head import bound, head_of_run, heads_of_run, is_fitted
 from edgeproof_train.student import CARD_FILE, Student
 from edgeproof_train.teacher import Teacher, TeacherPlaces
 from edgeproof_train.text import TextBank
@@ -67,8 +66,8 @@ class Subject:
         return self.words.matrix is None and not self.fitted
 
     def head_on(self, images: ImageSet) -> Any:
-        """Return the head for some images, in their order: one that asks specialists is given them."""
-        return self.head if self.data is None else on_images([self.head], self.data, images)[0]
+        """Return the head for some images, in their order; see `edgeproof_train.run_head.bound`."""
+        return self.head if self.data is None else bound([self.head], self.data, images)[0]
 
     def of_teacher(self) -> Subject:
         """Return the same with the head that decides for the teacher."""

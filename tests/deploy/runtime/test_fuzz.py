@@ -219,8 +219,9 @@ def test_read_head__headers_of_safetensors_that_lie() -> None:
     assert refusals(attempts(), BundleError) > COUNT // 2
 
 
-def test_preprocess__damaged() -> None:
-    plain = Preprocess(16, 18, "bilinear", (0.1, 0.2, 0.3), (1.0, 2.0, 3.0)).to_dict()
+@pytest.mark.parametrize("views", [None, 12])
+def test_preprocess__damaged(views: int | None) -> None:
+    plain = Preprocess(16, 18, "bilinear", (0.1, 0.2, 0.3), (1.0, 2.0, 3.0), views).to_dict()
     image = Image.new("RGB", (20, 30))
 
     def attempts() -> Iterator[Callable[[], object]]:

@@ -131,3 +131,13 @@ def test_pixels__extreme_shapes_give_the_middle(size: tuple[int, int]) -> None:
     found = Preprocess(32, 36).pixels(Image.fromarray(pixels))
     assert found.shape == (32, 32, 3)
     assert np.abs(found.astype(int) - (250, 120, 30)).max() <= 1
+
+
+def test_from_dict__views_are_there_only_where_a_model_takes_them() -> None:
+    plain = Preprocess(8, 9).to_dict()
+    assert "views" not in plain
+    of_views = Preprocess(8, 9, views=12)
+    assert Preprocess.from_dict(of_views.to_dict()) == of_views
+    for wrong in (0, 1.5, True, None, "12", 10**6):
+        with pytest.raises(ValueError, match="views must be"):
+            Preprocess.from_dict({**plain, "views": wrong})
