@@ -93,7 +93,7 @@ def figures_of(run: RunDir) -> dict[str, dict[str, float]]:
 
 def table(found: dict[str, dict[str, dict[str, Any]]], seeds: int) -> str:
     """Return a line for each row: shares in percent, mean ± deviation."""
-    shown = ("top1", "top5", "mean_per_class", "cosine_mean")
+    shown = ("top1", "top5", "mean_per_class", "map", "map_unseen", "cosine_mean")
     lines = []
     for row, figures in found.items():
         cells = [

@@ -5,11 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import timm
-import torch
 import yaml
 from PIL import Image
-from safetensors.torch import save_file
 
 CLASSES = {"blue": (30, 40, 210), "green": (20, 170, 60), "red": (220, 30, 30), "sand": (200, 180, 90)}
 UNSEEN = ["red", "sand"]
@@ -32,6 +29,11 @@ def draw_objects(root: Path, objects: int = OBJECTS, seed: int = 0) -> Path:
 
 def object_recipe(folder: Path, root: Path) -> Path:
     """Write a recipe for them, under a teacher with random weights that can look at any photo."""
+    # Here, and not above: what only looks at recipes shall not wait for torch.
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
     torch.manual_seed(0)
     save_file(timm.create_model("test_resnet", num_classes=0).state_dict(), folder / "teacher.safetensors")
     recipe = {
