@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from edgeproof_configs.errors import DataError
+from edgeproof_data.sets import ImageSet
 from edgeproof_deploy.runtime.gallery_head import GalleryHead
 from edgeproof_train.heads.evidence import Evidence, evidence_of
 from edgeproof_train.heads.fewer_objects import far_first
 from edgeproof_train.heads.files import save_head
 from edgeproof_train.heads.fitting import fit_kind
 from edgeproof_train.heads.gallery import Gallery
+from edgeproof_train.run_head import bound
 
 
 def evidence(val: bool = True) -> Evidence:
@@ -99,3 +102,19 @@ def test_far_first__an_object_that_is_there_twice_comes_last() -> None:
     order = far_first(head).tolist()
     assert order[-1] in (0, 1)
     assert set(order[:2]) >= {3}
+
+
+def test_bound__objects_of_the_gallery_do_not_find_themselves() -> None:
+    head, _ = fitted(evidence())
+    names = ("object 3", "somewhere else", "object 0")
+    images = ImageSet(Path("/"), names, np.full(3, -1, np.int64))
+    nothing: Any = None
+    (found,) = bound([head], nothing, images)
+    own = head.keys[[head.objects.index("object 3")] * 2 + [head.objects.index("object 0")]]
+    told = [near[0].name for near in found.nearest(own, 1)]
+    assert told[0] != "object 3"
+    assert told[1] == "object 3"
+    assert told[2] != "object 0"
+    other = head.take([0, 1])
+    assert bound([None, 7], nothing, images) == [None, 7]
+    assert [near[0].name for near in other.nearest(own[:1], 1)] == ["object 3"]
