@@ -24,10 +24,12 @@ from edgeproof_data.shards.listing import is_address, list_shards
 from edgeproof_data.shards.members import Shards, ShardSet
 from edgeproof_data.shards.remote import fetch
 from edgeproof_data.shards.samples import FOLDERS, Samples, Wanted, read_samples
+from edgeproof_data.shards.selection import chosen_samples
 from edgeproof_data.shards.sums import read_sums
 from edgeproof_data.splitting import stratified_split
 from edgeproof_deploy.runtime.cache_folder import cache_folder
 
+TEST_SHARDS = "test*.tar"
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -52,6 +54,9 @@ class WebDataset(DataSource):
             train: shards to train on: `train-{000..099}.tar`, `train-*.tar`; or whole addresses.
             test: shards that are scored once, at the end; or the fraction of the training samples to use so.
             val: shards that choices are made on, or the fraction of the training samples to use for that.
+            split: csv table `path,part,label` of samples `SHARD/MEMBER` of the shards of `train`, as
+                `data import` writes it: what is for what, and its class; `val` counts only where the table
+                has no part of this name.
             image: suffix of the image where samples have several (`left.jpg`).
             labels: `cls` or another suffix whose text is the class; `json.KEY`; `folders` (the first folder
                 in a member's name); `none`. A number counts the lines of `classes` from 0.
@@ -66,8 +71,9 @@ class WebDataset(DataSource):
         kind: Literal["webdataset"] = "webdataset"
         root: str | None = None
         train: str = "train*.tar"
-        test: Fraction | str = "test*.tar"
+        test: Fraction | str = TEST_SHARDS
         val: Fraction | str = 0.1
+        split: str | None = None
         image: str | None = None
         labels: str = "cls"
         captions: str | None = None
@@ -82,6 +88,12 @@ class WebDataset(DataSource):
             for key in ("classes", "unseen"):
                 if self.labels == "none" and getattr(self, key):
                     raise ValueError(f"{key} has no effect with labels: none")
+            if self.split is not None and (isinstance(self.val, str) or self.test != TEST_SHARDS):
+                raise ValueError(
+                    "shards of test and val have no effect beside split: the table names samples"
+                )
+            if self.split is not None and self.labels not in ("cls", "none"):
+                raise ValueError("labels has no effect beside split but for none: the table has them")
             if self.seed and isinstance(self.val, str) and isinstance(self.test, str):
                 raise ValueError("seed has no effect where val and test are shards")
             places = [
@@ -134,8 +146,9 @@ class WebDataset(DataSource):
 
     def files(self) -> list[Path]:
         """Return the indices of the shards, which hold the sha256 of every member, and the class list."""
-        listed = [] if self.label_file is None else [self.label_file]
-        return [*self._content.index_files, *listed]
+        named = (self.settings.classes, self.settings.split)
+        tables = [resolve_path(table, self.root) for table in named if table is not None]
+        return [*self._content.index_files, *tables]
 
     @cached_property
     def _start(self) -> str:
@@ -162,22 +175,29 @@ class WebDataset(DataSource):
         listed: dict[SplitName, list[str]] = {}
         for name in SPLITS:
             pattern = patterns[name]
-            if isinstance(pattern, str):
+            if isinstance(pattern, str) and (given.split is None or name == "train"):
                 listed[name] = list_shards(pattern, self._start)
         _refuse_shared(listed)
         indices = self._indices([shard for shards in listed.values() for shard in shards])
         shards = Shards(indices)
-        wanted = Wanted(given.image, None if given.labels == "none" else given.labels, given.captions)
+        own = given.labels == "none" or given.split is not None
+        wanted = Wanted(given.image, None if own else given.labels, given.captions)
         samples: dict[SplitName, Samples] = {}
         first = 0
         for name, found in listed.items():
             ours = indices[first : first + len(found)]
             samples[name] = read_samples(_names(found, self._start), ours, shards, first, wanted)
             first += len(found)
-        return self._assembled(samples, shards, indices)
+        remarks = [remark for one in samples.values() for remark in one.remarks]
+        if given.split is not None:
+            table = resolve_path(given.split, self.root)
+            samples = chosen_samples(table, samples["train"], labelled=given.labels != "none")
+            if "train" not in samples:
+                raise DataError("no image of this table is for train", where=table)
+        return self._assembled(samples, shards, [index.file for index in indices], remarks)
 
     def _assembled(
-        self, samples: dict[SplitName, Samples], shards: Shards, indices: list[ShardIndex]
+        self, samples: dict[SplitName, Samples], shards: Shards, index_files: list[Path], remarks: list[str]
     ) -> _Content:
         labels: Labels = {name: self._named(one) for name, one in samples.items()}
         class_names: tuple[str, ...] = ()
@@ -200,11 +220,10 @@ class WebDataset(DataSource):
         for name in ("train", "val"):
             _keep(sets, captions, name, np.flatnonzero(~np.isin(sets[name].labels, held_out)))
         for name in SPLITS:
-            if not len(sets[name]):
+            if name not in sets or not len(sets[name]):
                 raise DataError(f"no image is left for {name}", where=self._start, fix="add samples")
-        remarks = [remark for one in samples.values() for remark in one.remarks]
         told = None if self.settings.captions is None else captions
-        return _Content(sets, told, class_names, unseen, remarks, [index.file for index in indices])
+        return _Content(sets, told, class_names, unseen, remarks, index_files)
 
     def _take_fractions(
         self, sets: dict[SplitName, ShardSet], captions: dict[SplitName, list[list[str]] | None]
@@ -215,7 +234,7 @@ class WebDataset(DataSource):
             ("val", self.settings.val),
         )
         for name, fraction in taken:
-            if isinstance(fraction, str):
+            if isinstance(fraction, str) or name in sets:
                 continue
             train = sets["train"]
             if not len(train):

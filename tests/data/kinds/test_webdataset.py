@@ -173,6 +173,9 @@ def test_prepare__bad_samples_are_explained(
         {"val": "v.tar", "test": "t.tar", "seed": 1},
         {"sums": "sums.txt"},
         {"val": 1.5},
+        {"split": "a.csv", "test": "t.tar"},
+        {"split": "a.csv", "val": "v.tar"},
+        {"split": "a.csv", "labels": "folders"},
     ],
 )
 def test_config__what_has_no_effect_is_refused(settings: dict[str, Any]):
@@ -201,3 +204,37 @@ def test_split__shards_in_a_storage_with_sums(root: Path, tmp_path: Path):
     (cache / "shards" / "sums.txt").write_text("0" * 64 + "  train-000.tar\n")
     with pytest.raises(DataError, match="not what its sha256 says"):
         source("memory://pack", cache=str(cache), sums="sums.txt").prepare()
+
+
+def test_split__by_a_table_of_samples(root: Path):
+    rows = [
+        f"train-00{n // 20}.tar/{n:04d}.jpg,{'test' if n % 5 == 0 else 'train'},k{n % 2}" for n in range(30)
+    ]
+    (root / "chosen.csv").write_text("path,part,label\n" + "\n".join(rows) + "\n")
+    data = source(root, split="chosen.csv", captions="json.words", val=0.25)
+    parts = {name: data.split(name) for name in SPLITS}
+    assert [len(part) for part in parts.values()] == [18, 6, 6]
+    assert data.class_names == ("k0", "k1")
+    for name in SPLITS:
+        numbers = [int(path[-8:-4]) for path in parts[name].paths]
+        assert parts[name].labels.tolist() == [number % 2 for number in numbers]
+        assert data.captions(name) == [[f"one {number}", "two"] for number in numbers]
+        assert [parts[name].read(i) for i in range(len(numbers))] == [picture(number) for number in numbers]
+    assert {int(path[-8:-4]) % 5 for path in parts["test"].paths} == {0}
+    assert data.files()[-1] == root / "chosen.csv"
+    assert source(root, split="chosen.csv", labels="none").class_names == ()
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("train-000.tar/9999.jpg,train,a\n", "in none of the shards: train-000.tar/9999.jpg"),
+        ("train-000.tar/0001.jpg,train,\n", "without a label"),
+        ("train-000.tar/0001.jpg,test,a\ntrain-000.tar/0002.jpg,test,b\n", "is for train"),
+        ("../0001.jpg,train,a\n", "does not lie below the root"),
+    ],
+)
+def test_split__by_a_table_that_is_wrong(root: Path, rows: str, words: str):
+    (root / "chosen.csv").write_text(f"path,part,label\n{rows}")
+    with pytest.raises(DataError, match=words):
+        source(root, split="chosen.csv").prepare()
