@@ -11,6 +11,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
@@ -196,3 +197,10 @@ def test_open__says_which_member_is_another(
     embed_split(make(one, stored()), images, tmp_path, batch_size=5, workers=0)
     with pytest.raises(StaleCacheError, match=r"teacher\.members\.0\.weights_sha256"):
         EmbeddingCache.open(tmp_path, cache_key(make(network("two"), stored())))
+
+
+def test_config__a_member_with_principal_axes_is_not_fitted() -> None:
+    members = [{"model": "test_vit", "weights": "a.safetensors"}, {"model": "test_vit", "pca": 4}]
+    configs = tuple(TimmTeacher.Config.model_validate(member) for member in members)
+    with pytest.raises(ValidationError, match=r"members\.1\.pca: a member cannot be fitted"):
+        EnsembleTeacher.Config(members=configs)
