@@ -135,3 +135,14 @@ def test_inputs_digest__a_fitted_head_leaves_the_training_of_its_words_as_it_was
             inputs_digest(stage, plain(None) | {"head": head}, run, files, "") for head in (ZERO_SHOT, GDA)
         }
         assert len(digests) == (2 if stage.name == "head" else 1), stage.name
+
+
+def test_teacher_stage__there_where_the_run_makes_its_teacher() -> None:
+    stage = next(stage for stage in CHAIN if stage.name == "teacher")
+    for teacher, applies in (
+        ({"kind": "contrastive"}, True),
+        ({"kind": "timm", "pca": 512}, True),
+        ({"kind": "timm", "pca": None}, False),
+        ({"kind": "open_clip"}, False),
+    ):
+        assert stage.applies({"teacher": teacher}) is applies
