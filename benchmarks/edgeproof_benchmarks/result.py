@@ -29,7 +29,8 @@ def make_result(context: StageContext) -> dict[str, Any]:
     add_latency_gate(context, rows)
     typed = [FormRow.from_dict(row) for row in rows]
     controls = [Control(row["form"], accuracies(row["metrics"])) for row in verified["controls"]]
-    verdict = judge(typed, controls)
+    item = "object" if RunData(context).source.of_objects else "image"
+    verdict = judge(typed, controls, item)
     embedded = context.metrics("embed")
     compression = compression_of(context)
     made = {

@@ -47,12 +47,17 @@ class Verdict:
     row: FormRow | None
 
 
-def judge(rows: Sequence[FormRow], controls: Sequence[Control] = ()) -> Verdict:
+def judge(rows: Sequence[FormRow], controls: Sequence[Control] = (), item: str = "image") -> Verdict:
     """Choose the form to ship and say what that means.
 
     A form can be shipped that ran here outside PyTorch, passes a gate of its own and fails none, and is near
     its teacher or held to it by a gate. The gates of the fp32 student in PyTorch hold for every form, those
     of a compressed student in PyTorch for what is made of it. `choose` takes one of several.
+
+    Args:
+        rows: the forms.
+        controls: what they have to beat.
+        item: what a form answers about, `image` or `object`.
     """
     teacher = next((row for row in rows if row.form == "teacher"), None)
     row = choose(
@@ -65,7 +70,7 @@ def judge(rows: Sequence[FormRow], controls: Sequence[Control] = ()) -> Verdict:
         return Verdict(NOT_PROVEN, words, tuple(caveats), None)
     shared = [gate for one in rows if is_as_trained(one) for gate in one.gates]
     failed = [*(gate for gate in shared if gate.status == "fail"), *failed_gates(row, rows)]
-    figures = "; ".join([figures_of(row, teacher), *bought(row, rows)])
+    figures = "; ".join([figures_of(row, teacher, item), *bought(row, rows)])
     if failed:
         status, words = DO_NOT_SHIP, f"Do not ship {row.name}: {failures(failed)}; {figures}."
     elif not any(gate.status == "pass" for gate in row.gates):
@@ -120,7 +125,7 @@ def preference(row: FormRow) -> tuple[bool, int, float, float]:
     return row.form == "sparse", places, -right, row.latency("p50") or 0.0
 
 
-def figures_of(row: FormRow, teacher: FormRow | None) -> str:
+def figures_of(row: FormRow, teacher: FormRow | None, item: str = "image") -> str:
     """Return accuracy against the teacher and latency, as far as they are known."""
     said = []
     top1 = row.metrics.get("top1")
@@ -132,7 +137,7 @@ def figures_of(row: FormRow, teacher: FormRow | None) -> str:
         said.append(f"cosine {cosine(row.metrics['cosine'])} to its teacher")
     latency = row.latency("p50")
     if latency is not None:
-        said.append(f"{milliseconds(latency)} p50 an image{speed_up(row, teacher)}")
+        said.append(f"{milliseconds(latency)} p50 an {item}{speed_up(row, teacher)}")
     return ", ".join(said) or "neither accuracy nor latency was measured"
 
 

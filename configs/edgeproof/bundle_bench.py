@@ -211,20 +211,21 @@ def as_plain(
 
 def as_lines(opened: Opened, measured: Measured, alone: dict[str, Alone]) -> list[str]:
     """Return the tables, what was skipped and why, and how official the figures are."""
-    rows = [["model", "batch", "p50 ms", "p90 ms", "p99 ms", "mean", "CoV", "n", "images/s"]]
+    item = "image" if preprocess_of(opened.bundle).views is None else "object"
+    rows = [["model", "batch", "p50 ms", "p90 ms", "p99 ms", "mean", "CoV", "n", f"{item}s/s"]]
     for name, latencies in measured.latencies.items():
         for batch, found in latencies.items():
             times = [milliseconds(value) for value in (found.p50, found.p90, found.p99, found.mean)]
             rate = f"{images_per_second(found, batch):.1f}"
             rows.append([name, str(batch), *times, f"{found.cov:.2f}", str(found.n), rate])
-    waits = [["streams at once", "streams", "p50 ms", "p90 ms", "images/s", "peak MB"]]
+    waits = [["streams at once", "streams", "p50 ms", "p90 ms", f"{item}s/s", "peak MB"]]
     for name, rest in alone.items():
         memory = f"{rest.memory.host_bytes / 1e6:.1f}"
         for count, one in rest.streams.items():
             times = [milliseconds(value) for value in (one.latency.p50, one.latency.p90)]
             waits.append([name, str(count), *times, f"{one.images_per_second:.1f}", memory])
             memory = ""
-    lines = [*table_of(rows), "", *table_of(waits), "", *phase_lines(alone)]
+    lines = [*table_of(rows), "", *table_of(waits), "", *phase_lines(alone, item)]
     lines += [*load_lines(opened), *energy_lines(measured), *skipped_lines(opened.skipped)]
     return [*lines, stamp(measured.conditions)]
 
@@ -240,12 +241,13 @@ def load_lines(opened: Opened) -> list[str]:
     return lines
 
 
-def phase_lines(alone: dict[str, Alone]) -> list[str]:
-    """Return a table of where the time of one photo goes, p50 in milliseconds, or why there is none."""
+def phase_lines(alone: dict[str, Alone], item: str) -> list[str]:
+    """Return a table of where the time of a photo or object goes, p50 in ms, or why there is none."""
     names = [name for name in (*PHASES, "total") if any(name in rest.phases for rest in alone.values())]
     if not names:
-        return ["phases of an image: not measured, the bundle carries no photos"]
-    rows = [["a photo of the self-test, p50 ms", *(name.replace("_", " ") for name in names)]]
+        return [f"phases of an {item}: not measured, the bundle carries none"]
+    what = "a photo" if item == "image" else "an object"
+    rows = [[f"{what} of the self-test, p50 ms", *(name.replace("_", " ") for name in names)]]
     for model, rest in alone.items():
         cells = [significant(rest.phases[name].p50) if name in rest.phases else "-" for name in names]
         rows.append([model, *cells])
