@@ -9,11 +9,13 @@ from edgeproof_configs.errors import UsageError
 from edgeproof_data.alike import LEAST_COSINE
 from edgeproof_data.check import ScanReport, scan
 from edgeproof_data.cleaning.likeness import Embedded, Likeness, likeness
-from edgeproof_data.folders import list_images
+from edgeproof_data.folders import IMAGE_SUFFIXES, list_images
 from edgeproof_data.object_check import ObjectReport, objects_below, views_by_part, without_own_likeness
 from edgeproof_data.paths import counted, some_of
 from edgeproof_data.search.collection import Collection
 from edgeproof_data.sets import SPLITS, ImageSet, unlabelled
+from edgeproof_data.shards.folder import shard_parts
+from edgeproof_deploy.runtime.cache_folder import cache_folder
 
 
 def check(
@@ -40,16 +42,19 @@ def check(
         alike: cosine from which they do.
 
     Raises:
-        UsageError: this is no folder.
-        DataError: there is no image in it, objects are asked for and an image is none's view, or a good image
-            has no embedding.
+        UsageError: this is no folder, or it holds shards and an option does not fit them.
+        DataError: there is no image in it, a shard is cut or damaged, objects are asked for and an image is
+            none's view, or a good image has no embedding.
     """
     if not folder.is_dir():
         raise UsageError("there is no such folder", where=folder)
-    found = objects_below(folder, views)
-    parts = parts_of(folder) if found is None else views_by_part(folder, found)
+    parts, remarks = shards_of(folder, views)
+    found = None if parts else objects_below(folder, views)
+    if not parts:
+        parts = parts_of(folder) if found is None else views_by_part(folder, found)
     report = scan(parts, smallest_side=smallest_side, near=near)
-    told, lines, short = report.to_dict(), report.lines(), False
+    told, lines, short = report.to_dict(), report.lines() + [f"  {one}" for one in remarks], bool(remarks)
+    told |= {"left_out": remarks} if remarks else {}
     if found is not None:
         report, objects = without_own_likeness(report, found), ObjectReport.of(found, views)
         told, lines = report.to_dict() | {"objects": objects.to_dict()}, report.lines() + objects.lines()
@@ -62,6 +67,25 @@ def check(
         short |= bool(same.groups)
     print(json.dumps(told, indent=2, ensure_ascii=False) if as_json else "\n".join(lines))
     return 0 if report.clean and not short else 1
+
+
+def shards_of(folder: Path, views: int | None) -> tuple[dict[str, ImageSet], list[str]]:
+    """Return the images of the tar shards in a folder by part, and what is left out of them; none of photos.
+
+    Raises:
+        UsageError: there are shards, and views are asked for or there are photos as well.
+        DataError: a shard is cut or damaged.
+    """
+    if not any(folder.glob("*.tar")):
+        return {}, []
+    if views is not None:
+        raise UsageError("--views has no effect on shards", where=folder, fix="leave it away")
+    parts, remarks = shard_parts(folder, cache_folder("webdataset", "indices"))
+    if any(file.name.lower().endswith(IMAGE_SUFFIXES) for file in folder.rglob("*")):
+        raise UsageError(
+            "this folder holds shards and photos", where=folder, fix="check each in a folder of its own"
+        )
+    return dict(parts), remarks
 
 
 def same_meaning(

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,3 +81,35 @@ def test_check__objects_with_views(photos: Path, tmp_path: Path, edgeproof: Run)
     (tmp_path / "toys/cup/toy1/3.png").unlink()
     code, out, _ = edgeproof("data", "check", tmp_path / "toys", "--views", 4, "--json")
     assert (code, json.loads(out)["objects"]["too_few"]) == (1, {"cup/toy1": 3})
+
+
+@pytest.fixture
+def shards(photos: Path, tmp_path: Path) -> Path:
+    """Return two shards with a cut picture, a name that leads out, and one picture in both."""
+    pictures = [file.read_bytes() for file in sorted(photos.rglob("*.png"))[:2]]
+    train = {"a.png": pictures[0], "b.png": pictures[1], "cut.png": pictures[0][:90], "../x.png": b"x"}
+    for name, entries in (("train-000.tar", train), ("test-000.tar", {"a.png": pictures[0]})):
+        with tarfile.open(tmp_path / name, "w") as archive:
+            for member, data in entries.items():
+                header = tarfile.TarInfo(member)
+                header.size = len(data)
+                archive.addfile(header, io.BytesIO(data))
+    return tmp_path
+
+
+def test_check__shards(shards: Path, edgeproof: Run) -> None:
+    code, out, _ = edgeproof("data", "check", shards)
+    assert code == 1
+    assert "4 images checked, 3 good" in out
+    assert "1 corrupt: train-000.tar/cut.png" in out
+    assert "1 group in several parts" in out
+    assert "1 member left out (a name that is absolute" in out
+    assert edgeproof("data", "check", shards, "--views", "2")[0] == 2
+    (shards / "train-000.tar").write_bytes((shards / "train-000.tar").read_bytes()[:700])
+    code, _, err = edgeproof("data", "check", shards)
+    assert code == 1
+    assert "this shard is cut" in err
+    (shards / "train-000.tar").unlink()
+    shutil.copy(shards / "test-000.tar", shards / "train.tar")
+    (shards / "a.png").write_bytes(b"x")
+    assert edgeproof("data", "check", shards)[0] == 2
