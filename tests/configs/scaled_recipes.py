@@ -59,6 +59,7 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
 """The student of a recipe -> a small network with the same nodes, and its arguments."""
 
 SMALL_TEACHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "mobilenetv2": ("mobilenetv2_035", {}),
     "samvit": ("samvit_base_patch16", {"img_size": 32, "embed_dim": 32, "depth": 1, "num_heads": 2}),
     "vit": ("test_vit", {"img_size": 32}),
 }
