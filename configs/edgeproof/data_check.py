@@ -101,8 +101,8 @@ def likeness_lines(same: Likeness) -> list[str]:
     """Return what means the same in words."""
     shown = []
     for groups, what, advice in (
-        (same.groups, "that mean the same", "edgeproof data filter keeps one of each"),
-        (same.leaks, "that mean the same in several parts", "remove them from train"),
+        (same.groups, "with the same meaning", "edgeproof data filter keeps one of each"),
+        (same.leaks, "with the same meaning in several parts", "remove them from train"),
     ):
         if groups:
             examples = some_of([" = ".join(group[:3]) for group in groups])

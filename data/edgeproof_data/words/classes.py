@@ -102,7 +102,7 @@ def _of_csv(source: Path) -> list[ClassWords]:
 
 
 def _named(names: list[str], hint: str) -> ClassWords:
-    cleaned = [clean_name(name) for name in names]
+    cleaned = [clean_name(name).strip(" ,") for name in names]
     cleaned = list(dict.fromkeys(name for name in cleaned if name))
     if not cleaned:
         raise DataError("a class without a name", fix="write a name, or delete the line")
