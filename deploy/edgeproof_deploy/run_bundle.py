@@ -7,6 +7,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from edgeproof_configs.files import digest_of, read_json
+from edgeproof_configs.registry import component_class
 from edgeproof_configs.run import environment
 from edgeproof_configs.stage import StageContext
 from edgeproof_data.objects import ObjectSet
@@ -32,14 +33,11 @@ def bundle_of_run(context: StageContext) -> list[Path]:
     built = run.record("build")
     unfit = left_out(context)
     exported = sorted(context.metrics("export")["files"])
-    data = RunData(context)
-    images = data.split("test")
-    views = images.view_count if isinstance(images, ObjectSet) else None
     parts = BundleParts(
         name=context.recipe.name,
         models=[run.stage("export") / name for name in exported if name not in unfit],
         head=run.stage("head"),
-        preprocess=replace(Preprocess.from_dict(card["edgeproof"]["preprocess"]), views=views),
+        preprocess=replace(Preprocess.from_dict(card["edgeproof"]["preprocess"]), views=shown_views(context)),
         parity=run.stage("verify") / "parity.json",
         report=run.stage("report") / "report.html",
         text=[
@@ -51,10 +49,20 @@ def bundle_of_run(context: StageContext) -> list[Path]:
         self_test=sorted(
             file for file in (run.stage("verify") / SELF_TEST_FOLDER).glob("*") if file.is_file()
         ),
-        specialists=shipped_specialists(data, run.stage("head")),
+        specialists=shipped_specialists(RunData(context), run.stage("head")),
         facts={**facts_of(context, card), "left_out": unfit},
     )
     return write_bundle(run.stage("bundle"), parts)
+
+
+def shown_views(context: StageContext) -> int | None:
+    """Return how many views of an object evaluation shows; None where a run's data are single images."""
+    source: Any = component_class("data", context.recipe.data.kind)
+    if not source.of_objects:
+        return None
+    images = RunData(context).split("test")
+    assert isinstance(images, ObjectSet)
+    return images.view_count
 
 
 def facts_of(context: StageContext, card: dict[str, Any]) -> dict[str, Any]:

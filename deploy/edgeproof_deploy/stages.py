@@ -24,7 +24,7 @@ from edgeproof_deploy.parity import gate_failures, gates_not_measured
 from edgeproof_deploy.parity_report import write_parity
 from edgeproof_deploy.pictures import write_pictures
 from edgeproof_deploy.qdq_lint import lint
-from edgeproof_deploy.run_bundle import bundle_of_run
+from edgeproof_deploy.run_bundle import bundle_of_run, shown_views
 from edgeproof_deploy.runtime.self_test import FOLDER as SELF_TEST_FOLDER
 from edgeproof_deploy.self_test import self_test_of_run
 from edgeproof_deploy.verify import FormFiles, Verification, verify_run
@@ -122,12 +122,6 @@ def build_stage(context: StageContext) -> StageOutcome:
     absent = {kind: why_not_usable(kind) for kind in deploy.engines_if_here if kind not in deploy.engines}
     words += [f"{kind} left out: {reason}" for kind, reason in absent.items()]
     return StageOutcome(outputs, {"engines": engines, "left_out": absent}, "; ".join(words))
-
-
-def shown_views(context: StageContext) -> int | None:
-    """Return how many views of an object evaluation shows; None where a run's data are single images."""
-    images = RunData(context).split("test")
-    return images.view_count if isinstance(images, ObjectSet) else None
 
 
 def build_options(deploy: DeployConfig, form: StudentForm, views: int | None = None) -> BuildOptions:
