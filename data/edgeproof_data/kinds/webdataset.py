@@ -22,7 +22,7 @@ from edgeproof_data.sets import NO_LABEL, SPLITS, DataSource, SplitName
 from edgeproof_data.shards.index import ShardIndex, index_of
 from edgeproof_data.shards.listing import is_address, list_shards
 from edgeproof_data.shards.members import Shards, ShardSet
-from edgeproof_data.shards.remote import fetch
+from edgeproof_data.shards.remote import discard, fetch
 from edgeproof_data.shards.samples import FOLDERS, Samples, Wanted, read_samples
 from edgeproof_data.shards.selection import chosen_samples
 from edgeproof_data.shards.sums import read_sums
@@ -272,12 +272,20 @@ class WebDataset(DataSource):
         sums = {} if self.settings.sums is None else read_sums(resolve_path(self.settings.sums, self.root))
 
         def indexed(shard: str) -> ShardIndex:
-            file = Path(shard)
-            if is_address(shard):
-                file = fetch(
-                    shard, self._folder / "shards", sums.get(shard.rpartition("/")[2]) if sums else None
-                )
-            return index_of(file, self._folder / "indices")
+            if not is_address(shard):
+                return index_of(Path(shard), self._folder / "indices")
+            wanted = sums.get(shard.rpartition("/")[2])
+            if self.settings.sums is not None and wanted is None:
+                raise DataError(f"no sha256 of this shard in {self.settings.sums}", where=shard, fix="add it")
+            copy = fetch(shard, self._folder / "shards", wanted)
+            try:
+                return index_of(copy, self._folder / "indices")
+            except DataError as error:
+                # Whole as its server sent it, and yet no shard: a copy that is kept would fail for ever.
+                discard(copy)
+                raise DataError(
+                    error.what, where=shard, fix="run the same command again: the copy was deleted"
+                ) from error
 
         found = []
         with progress("index", len(shards), "shards") as shown:

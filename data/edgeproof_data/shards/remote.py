@@ -74,14 +74,19 @@ def fetch(address: str, folder: Path, sha256: str | None = None) -> Path:
         if told is None:
             told = _fetch(address, copy)
         if sha256 is not None and told["sha256"] != sha256:
-            for file in (copy, _sidecar(copy)):
-                file.unlink(missing_ok=True)
+            discard(copy)
             raise DataError(
                 f"this shard is not what its sha256 says: {told['sha256'][:12]}…, expected {sha256[:12]}…",
                 where=address,
                 fix="correct data.sums, or find out who changed the shard",
             )
     return copy
+
+
+def discard(copy: Path) -> None:
+    """Delete a copy that turned out to be none: it is fetched again the next time."""
+    for file in (_sidecar(copy), copy):
+        file.unlink(missing_ok=True)
 
 
 def _sidecar(copy: Path) -> Path:

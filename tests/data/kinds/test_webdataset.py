@@ -201,6 +201,9 @@ def test_split__shards_in_a_storage_with_sums(root: Path, tmp_path: Path):
     assert data.root == cache / "shards"
     assert data.split("test").paths[0] == "test-000.tar/0050.jpg"
     assert data.split("test").read(0) == picture(50)
+    (cache / "shards" / "sums.txt").write_text("0" * 64 + "  other.tar\n")
+    with pytest.raises(DataError, match="no sha256 of this shard"):
+        source("memory://pack", cache=str(cache), sums="sums.txt").prepare()
     (cache / "shards" / "sums.txt").write_text("0" * 64 + "  train-000.tar\n")
     with pytest.raises(DataError, match="not what its sha256 says"):
         source("memory://pack", cache=str(cache), sums="sums.txt").prepare()
@@ -238,3 +241,18 @@ def test_split__by_a_table_that_is_wrong(root: Path, rows: str, words: str):
     (root / "chosen.csv").write_text(f"path,part,label\n{rows}")
     with pytest.raises(DataError, match=words):
         source(root, split="chosen.csv").prepare()
+
+
+def test_split__a_copy_that_is_no_shard_is_not_kept(root: Path, tmp_path: Path):
+    fsspec = pytest.importorskip("fsspec")
+    system = fsspec.filesystem("memory")
+    for file in root.glob("*.tar"):
+        system.pipe_file(
+            f"/cut/{file.name}", file.read_bytes()[: 5000 if file.name == "test-000.tar" else None]
+        )
+    cache = tmp_path / "cache"
+    with pytest.raises(DataError, match="cut") as error:
+        source("memory://cut", cache=str(cache)).prepare()
+    assert error.value.where == "memory:///cut/test-000.tar"
+    system.pipe_file("/cut/test-000.tar", (root / "test-000.tar").read_bytes())
+    assert len(source("memory://cut", cache=str(cache)).split("test")) == 8
