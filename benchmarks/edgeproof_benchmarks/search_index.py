@@ -1,7 +1,7 @@
 """A search in a million embeddings, exact and by an index, and finding twins among a hundred thousand.
 
-The embeddings are made up: rows around centres, as photos of the same things are. They lie in an embedding
-cache, as those of `edgeproof data index` do. Queries are new rows around the centres. Recall is measured
+The embeddings are made up: each is a mixture of a few of 2,000 centres and something of its own. They lie in
+an embedding cache, as those of `edgeproof data index` do. Queries are further such rows. Recall is measured
 against exact search in blocks.
 """
 
@@ -33,9 +33,10 @@ from edgeproof_data.sets import unlabelled
 KEY = CacheKey(teacher={"kind": "made up"}, preprocess=None)
 NO_CONTENT = "0" * 64
 CHUNK_ROWS = 16_384
-CENTRES = 2_000
-SPREAD = 1.0
-"""Length of what is added to a unit centre: cosines within a centre are around a half."""
+CENTRES, MIXED = 2_000, 3
+"""A row lies among so many centres: the nearest rows are spread over several cells of an index."""
+SPREAD = 0.5
+"""Length of what is added to the mixture of unit centres."""
 TWINS_IN = 10
 """One in so many rows of the set without twins is there a second time, slightly changed."""
 NEAREST = 10
@@ -101,9 +102,12 @@ def compare(options: Any, arguments: Sequence[str] | None, scratch: Path) -> dic
 
 
 def made_up(random: np.random.Generator, count: int, dim: int) -> np.ndarray:
-    """Return unit rows around fixed centres, float32 (count, dim)."""
-    centres = np.random.default_rng(0).normal(size=(CENTRES, dim)) / np.sqrt(dim)
-    rows = centres[random.integers(0, CENTRES, count)].astype(np.float32)
+    """Return unit rows, each a mixture of a few of fixed centres and something of its own, float32."""
+    centres = (np.random.default_rng(0).normal(size=(CENTRES, dim)) / np.sqrt(dim)).astype(np.float32)
+    shares = random.dirichlet(np.ones(MIXED), count).astype(np.float32)
+    rows = np.zeros((count, dim), np.float32)
+    for share in shares.T:
+        rows += share[:, None] * centres[random.integers(0, CENTRES, count)]
     rows += random.normal(0, SPREAD / np.sqrt(dim), (count, dim)).astype(np.float32)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 

@@ -62,7 +62,8 @@ def data_prompts(
 @data_app.command("index")
 def data_index(
     images: Annotated[
-        Path, typer.Argument(metavar="IMAGES", help="A folder of images, or of published embeddings.")
+        Path,
+        typer.Argument(metavar="IMAGES", help="Images, tar shards, or published embeddings."),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder for the collection.")],
     teacher: TeacherOption = None,

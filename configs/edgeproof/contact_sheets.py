@@ -133,7 +133,8 @@ def _gone(root: Path, removed: Sequence[Removed]) -> Html:
     if not removed:
         sections.append(tag("p", "Everything stays.", class_="muted"))
     for reason, found in by_reason.items():
-        figures = [_gone_figure(root, one) for one in found[:SHOWN_OF_A_REASON]]
+        drawn = hash_order([one.entry.path for one in found], 0)[:SHOWN_OF_A_REASON].tolist()
+        figures = [_gone_figure(root, found[place]) for place in drawn]
         sections += [tag("h3", f"{reason} ({len(found)})"), tag("div", *figures, class_="sheet")]
     return join(sections)
 

@@ -7,6 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgeproof.teacher_choice import TeacherChoice
 from edgeproof_configs.errors import UsageError
 from edgeproof_data.check import Corrupt, usable
@@ -14,7 +16,7 @@ from edgeproof_data.folders import list_images
 from edgeproof_data.paths import counted, some_of
 from edgeproof_data.search.collection import EMBEDDINGS, Collection, IndexChoice, finish_collection
 from edgeproof_data.search.published import Published, is_published, take_in
-from edgeproof_data.sets import unlabelled
+from edgeproof_data.sets import NO_LABEL, ImageSet, unlabelled
 
 INDEX_CHOICES: dict[str, IndexChoice] = {"auto": "auto", "exact": "exact", "ivf": "ivf", "hnsw": "hnsw"}
 
@@ -32,7 +34,7 @@ def make_index(
     """Embed a collection, index it, say what there is, and return 0. What was embedded before stays.
 
     Args:
-        images: a folder of images, or of published embeddings with parquet tables.
+        images: a folder of images, of tar shards, or of published embeddings with parquet tables.
         out: of the collection.
         teacher: who embeds images; none for published embeddings.
         index: `auto`, `exact`, `ivf` or `hnsw`.
@@ -92,6 +94,24 @@ def lines(found: Collection, bad: list[Corrupt]) -> list[str]:
     return told
 
 
+def images_below(root: Path) -> ImageSet:
+    """Return the images of a folder, or of the tar shards in it where it holds any."""
+    if not any(root.glob("*.tar")):
+        return unlabelled(root, list_images(root))
+    from edgeproof_data.shards.index import index_of
+    from edgeproof_data.shards.listing import list_shards
+    from edgeproof_data.shards.members import Shards, ShardSet
+    from edgeproof_data.shards.samples import Wanted, read_samples
+    from edgeproof_deploy.runtime.cache_folder import cache_folder
+
+    files = [Path(shard) for shard in list_shards("*.tar", str(root))]
+    indices = [index_of(file, cache_folder("webdataset") / "indices") for file in files]
+    shards = Shards(indices)
+    found = read_samples([file.name for file in files], indices, shards, 0, Wanted(None, None, None))
+    labels = np.full(len(found.paths), NO_LABEL, np.int64)
+    return ShardSet(root, tuple(found.paths), labels, (), shards, found.members)
+
+
 def _published(images: Path, out: Path, index: IndexChoice) -> tuple[Collection, list[Corrupt]]:
     cache, safety, left_out = take_in(Published.open(images), out / EMBEDDINGS)
     found = finish_collection(
@@ -107,7 +127,7 @@ def _folder(
     teacher = choice.build(root)
     from edgeproof_train.embed import embed_split
 
-    good, bad = usable(unlabelled(root, list_images(root)))
+    good, bad = usable(images_below(root))
     if not len(good):
         raise UsageError("no image here can be read", where=images)
     cache = embed_split(teacher, good, out / EMBEDDINGS, batch_size=batch_size, workers=workers)

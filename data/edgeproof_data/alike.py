@@ -69,12 +69,21 @@ def alike_pairs(vectors: Vectors, least_cosine: float = LEAST_COSINE) -> Iterato
     if not 0 < least_cosine <= 1:
         raise ValueError(f"expected a cosine in (0, 1], got {least_cosine}")
     sketch = _sketches(vectors, _directions(vectors)) if len(vectors) > 1 else np.zeros((0, 1), np.float32)
+    # New memory for each block would cost more time than the products that are put into it.
+    space = (
+        np.empty(ROWS_AT_ONCE * COLUMNS_AT_ONCE, np.float32),
+        np.empty(ROWS_AT_ONCE * COLUMNS_AT_ONCE, bool),
+    )
     with progress("compare", len(sketch), "rows") as shown:
         for top in range(0, len(sketch), ROWS_AT_ONCE):
             some = sketch[top : top + ROWS_AT_ONCE]
             for left in range(top, len(sketch), COLUMNS_AT_ONCE):
-                high = some @ sketch[left : left + COLUMNS_AT_ONCE].T >= least_cosine - SLACK
-                row, column = np.nonzero(high)
+                others = sketch[left : left + COLUMNS_AT_ONCE]
+                shape, size = (len(some), len(others)), len(some) * len(others)
+                products, high = (buffer[:size].reshape(shape) for buffer in space)
+                np.matmul(some, others.T, out=products)
+                np.greater_equal(products, least_cosine - SLACK, out=high)
+                row, column = np.divmod(np.flatnonzero(high), len(others))
                 first, second = row + top, column + left
                 later = second > first
                 if later.any():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,17 @@ def test_search__by_images_and_by_another_teacher(photos: Path, tmp_path: Path, 
         "score": "1.000000",
         "margin": "",
     }
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    with tarfile.open(shards / "000.tar", "w") as archive:
+        for place, file in enumerate(sorted((photos / "train").rglob("*.png"))):
+            archive.add(file, f"{place:03d}.png")
+    whole, again = Collection.open(out), tmp_path / "of_shards"
+    assert edgeproof("data", "index", shards, again, "--teacher", teacher)[0] == 0
+    np.testing.assert_array_equal(
+        Collection.open(again).cache.rows(np.arange(24)), whole.cache.rows(np.arange(24))
+    )
+    assert Collection.open(again).names[3] == "000.tar/003.png"
     found.unlink()
     assert edgeproof("data", "search", out, photos / "test", found, "--teacher", teacher)[0] == 0
     assert {row["prompt"] for row in rows(found)} == {"blue square", "green square", "red square"}
