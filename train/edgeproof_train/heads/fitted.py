@@ -19,7 +19,7 @@ class WordsConfig(HeadConfig):
     """Which words a head knows its classes by.
 
     Attributes:
-        labels: file with one label a line; the data's class names if not given.
+        labels: file with one label a line, or csv `label,prompt`; the data's class names if not given.
         templates: name of a set of prompt templates, or a file with one a line.
         text_embeddings: .npy (K, D) with a row for each label, in place of the teacher's text tower.
         logit_scale: factor on the cosines between image and text; the teacher's if not given.

@@ -39,7 +39,7 @@ class ZeroShotHead:
         """Which words, and how sharp the probabilities are.
 
         Attributes:
-            labels: file with one label a line; the data's class names if not given.
+            labels: file with one label a line, or csv `label,prompt`; the data's class names if not given.
             templates: name of a set of prompt templates.
             text_embeddings: .npy (K, D) with a row for each label, in place of the teacher's text tower.
             logit_scale: s; the teacher's if not given.
