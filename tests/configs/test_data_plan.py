@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +45,14 @@ def test_plan__command(capsys: pytest.CaptureFixture[str]):
     assert main(command) == 0
     assert "2.8 hours" in capsys.readouterr().out
     assert main([*command[:3], "lots", *command[4:]]) == 2
+
+
+def test_page__says_what_is_worked_out():
+    page = (Path(__file__).parents[2] / "docs" / "scale.md").read_text(encoding="utf-8")
+    for text in ("1M", "100M", "5B"):
+        found = worked_out(count_of(text), 1, 1, 1, 1, 20, 512, 1, None)
+        sizes = [size(one) for one in (found.shard_bytes, found.cache_bytes, found.set_bytes_per_process)]
+        assert f"| {text} | {' | '.join(sizes)} |" in page
+        assert f"{found.embed_hours:,.0f} h" in page
+        assert found.fetch_hours is not None
+        assert f"{found.fetch_hours:,.0f} h" in page or f"{found.fetch_hours:,.1f} h" in page
