@@ -30,7 +30,9 @@ def data_check(
     ] = None,
     collection: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="`data index` of these: find what means the same.", show_default=False),
+        typer.Option(
+            metavar="DIR", help="`data index` of these: find what means the same.", show_default=False
+        ),
     ] = None,
     alike: Annotated[
         float, typer.Option(min=0.5, max=1, metavar="S", help="Cosine from which images mean the same.")
