@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -17,7 +19,8 @@ TURNED = LinearHead(WORDS, np.eye(3, dtype=np.float32)[[1, 2, 0]], None, 10.0)
 
 def vocabulary(labels: list[int], **heads: LinearHead) -> Vocabulary:
     paths = tuple(f"{i}.png" for i in range(len(labels)))
-    return Vocabulary(WORDS, np.eye(3, dtype=np.float32), np.array(labels, np.int64), paths, (), **heads)
+    plain = Vocabulary(WORDS, np.eye(3, dtype=np.float32), np.array(labels, np.int64), paths)
+    return replace(plain, **heads)
 
 
 def pointing(*axes: int) -> np.ndarray:

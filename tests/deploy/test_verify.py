@@ -65,7 +65,7 @@ def test_run_engine__what_is_not_here_still_has_the_weights_of_its_file(
     source = write_model(tmp_path / "model.sparse.onnx", lambda weights: weights * kept)
     files, nobody = (tmp_path / "never opened.engine", source), cast("Student", None)
     form = StudentForm("sparse", "fp32", tmp_path)
-    found = run_engine(form, "tensorrt_rtx", files, (pictures, pictures), nobody, (1,))
+    found = run_engine(form, "tensorrt_rtx", files, (pictures, pictures, None), nobody, (1,))
     assert found.form.embeddings is None
     assert found.form.reason.startswith("built, not run here: ")
     outcomes = {claim.claim: (claim.outcome, claim.evidence) for claim in found.claims}
