@@ -3,11 +3,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 import torch
 
 from edgeproof_benchmarks.fixed_head import main
 
 
+@pytest.mark.slow
 def test_main__chunks_take_less_memory_for_the_same_gradient(tmp_path: Path):
     torch.set_num_threads(1)
     out = tmp_path / "fixed_head.json"

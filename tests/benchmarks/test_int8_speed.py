@@ -22,6 +22,7 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_main__times_both_files_and_counts_what_runs_in_integers(photos: Path) -> None:
     torch.set_num_threads(1)
     words = [

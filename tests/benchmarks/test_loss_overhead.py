@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from edgeproof_benchmarks.loss_overhead import main
 from edgeproof_configs.registry import discover
 
 
+@pytest.mark.slow
 def test_main__every_registered_loss_beside_cross_entropy():
     torch.set_num_threads(1)
     record = main(["--quick", "--device", "cpu"])

@@ -9,6 +9,7 @@ from edgeproof_benchmarks.openvino_peers import OURS, THEIRS, main, reported
 from edgeproof_configs.errors import EdgeproofError
 
 
+@pytest.mark.slow
 def test_main__both_on_the_same_file():
     pytest.importorskip("openvino")
     record = main(["--quick", "--model", "test_resnet", "--image-size", "32"])

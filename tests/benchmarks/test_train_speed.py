@@ -9,6 +9,7 @@ import torch
 from edgeproof_benchmarks.train_speed import EAGER, WAYS, main
 
 
+@pytest.mark.slow
 def test_main__eager_ways_on_a_cpu():
     torch.set_num_threads(1)
     record = main(["--quick", "--device", "cpu", "--no-compile"])

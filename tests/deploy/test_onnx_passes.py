@@ -103,7 +103,9 @@ def test_fold_pads__stays_before_a_pool_and_where_channels_are_added() -> None:
     assert counts(model)["Pad"] == 2
 
 
-@pytest.mark.parametrize("name", ["mobilenetv2_050", "test_efficientnet"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("mobilenetv2_050", marks=pytest.mark.slow), "test_efficientnet"]
+)
 def test_fold_pads__exports_with_same_padding(
     student_of: Callable[..., Student], tmp_path: Path, name: str
 ) -> None:

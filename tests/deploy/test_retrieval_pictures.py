@@ -68,6 +68,7 @@ def test_retrieval_pictures__are_on_the_page(run: Path) -> None:
     assert data.retrieval.views == 4
 
 
+@pytest.mark.slow
 def test_retrieval_pictures__with_a_gallery_of_its_own(tmp_path: Path) -> None:
     root = draw_objects(tmp_path / "all", objects=8)
     for folder in sorted(root.glob("*/*")):

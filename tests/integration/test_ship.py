@@ -79,7 +79,8 @@ def test_ship__an_engine_that_cannot_build_here_is_refused_before_anything_is_tr
 ) -> None:
     if find_spec("tensorrt"):
         pytest.skip("tensorrt is installed here")
-    done = edgeproof("ship", shipped[0], "--run", tmp_path / "run", "--set", "deploy.engines=[tensorrt]")
+    settings = ("--set", "deploy.engines=[tensorrt]", "--set", "deploy.engines_if_here=[]")
+    done = edgeproof("ship", shipped[0], "--run", tmp_path / "run", *settings)
     assert done.returncode == 5
     assert "engine tensorrt: package tensorrt is not installed" in done.stderr
     assert not (tmp_path / "run" / "train").exists()

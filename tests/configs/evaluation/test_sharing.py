@@ -32,7 +32,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("of", ["a run, with ten crops", "weights"])
+@pytest.mark.parametrize("of", ["a run, with ten crops", pytest.param("weights", marks=pytest.mark.slow)])
 def test_evaluate__two_processes_leave_what_one_leaves(
     of: str, trained: tuple[Path, Path], edgeproof: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:

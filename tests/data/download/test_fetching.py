@@ -51,6 +51,7 @@ def rows(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(handle))
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_download__strangers(tmp_path: Path, run: Run) -> None:
     bomb()
