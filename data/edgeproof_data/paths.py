@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgeproof_configs.errors import DataError
+from edgeproof_configs.errors import DataError, UsageError
 
 
 def resolve_path(value: str | Path, root: Path | None) -> Path:
@@ -31,6 +31,26 @@ def resolve_path(value: str | Path, root: Path | None) -> Path:
         where=" or ".join(dict.fromkeys(str(place.absolute()) for place in places)),
         fix="correct the path; relative paths start at the data root, then at the working directory",
     )
+
+
+def data_root(given: str | None, noun: str) -> Path:
+    """Return the folder of a data set.
+
+    Args:
+        given: what the recipe says.
+        noun: what lies there, such as `photos`.
+
+    Raises:
+        UsageError: nothing is given.
+        DataError: there is no such folder.
+    """
+    fix = f"--set data.root=/your/{noun}"
+    if given is None:
+        raise UsageError("data.root is not set", fix=f"say where the {noun} lie: {fix}")
+    root = Path(given).expanduser().absolute()
+    if not root.is_dir():
+        raise DataError("the data folder does not exist", where=root, fix=fix)
+    return root
 
 
 def some_of(items: Sequence[object], shown: int = 3) -> str:

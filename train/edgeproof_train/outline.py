@@ -29,6 +29,7 @@ class Outline:
         images: how many images each split has; empty where the built-in set is still to be rendered.
         classes: number of classes, 0 if unlabelled.
         parameters: of the student, with its head.
+        assumed_dim: width of the embedding taken for it, where the teacher's is only seen once it is loaded.
         steps: optimizer steps of the training stage; 0 if the number of images is not known yet.
         memory_bytes: estimate for one training step: weights, gradients, optimizer, EMA, activations.
         losses: kinds, in order.
@@ -38,6 +39,7 @@ class Outline:
     images: dict[str, int]
     classes: int
     parameters: int
+    assumed_dim: int | None
     steps: int
     memory_bytes: int
     losses: tuple[str, ...]
@@ -47,7 +49,8 @@ class Outline:
         counts = ", ".join(f"{count} {split}" for split, count in self.images.items())
         yield "images", counts or "rendered when the run starts"
         yield "classes", str(self.classes) if self.classes else "none: the images are unlabelled"
-        yield "student", f"{self.student}, {self.parameters / 1e6:.2f} M parameters"
+        width = "" if self.assumed_dim is None else f" with an embedding of {self.assumed_dim}"
+        yield "student", f"{self.student}, {self.parameters / 1e6:.2f} M parameters{width}"
         yield "losses", ", ".join(self.losses)
         yield "steps", str(self.steps) if self.steps else "known once the images are"
         yield (
@@ -98,6 +101,7 @@ def outline(recipe: Recipe) -> Outline:
         images=images,
         classes=len(names),
         parameters=parameters,
+        assumed_dim=None if head.class_scores else dim,
         steps=steps_of(recipe.train, images),
         memory_bytes=training_bytes(student, recipe, parameters),
         losses=tuple(loss.kind for loss in recipe.losses),

@@ -15,7 +15,6 @@ import time
 import urllib.error
 import urllib.request
 import urllib.robotparser
-import warnings
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from email.message import Message
@@ -26,9 +25,12 @@ from urllib.parse import urlsplit
 from PIL import Image, UnidentifiedImageError
 
 from edgeproof_data.search.service import is_address
+from edgeproof_deploy.runtime.image import quiet
 
 OPT_OUT = frozenset({"noai", "noimageai", "noindex", "noimageindex", "none"})
 """Directives of `X-Robots-Tag` with which an owner keeps an image out."""
+WITH_VALUES = frozenset({"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"})
+"""Directives that a colon and a value follow."""
 IMAGE_TYPES = ("image/", "application/octet-stream", "binary/octet-stream")
 ROBOTS_BYTES = 512 << 10
 MOST_REDIRECTIONS = 5
@@ -81,11 +83,12 @@ def opted_out(headers: Message, agent: str, directives: Collection[str] = OPT_OU
     if (headers.get("TDM-Reservation") or "").strip() == "1":
         return True
     for value in headers.get_all("X-Robots-Tag", []):
-        who, _, rest = value.rpartition(":")
-        named = who.strip().lower()
-        if named and named != agent.lower():
+        first, colon, rest = value.lower().partition(":")
+        # `agent: rules`; a colon may also stand within a rule, such as `unavailable_after: 1 Jan 2027 12:00`.
+        named = colon and "," not in first and first.strip() not in WITH_VALUES
+        if named and first.strip() != agent.lower():
             continue
-        if {word.strip().lower() for word in rest.split(",")} & set(directives):
+        if {word.strip() for word in (rest if named else value.lower()).split(",")} & set(directives):
             return True
     return False
 
@@ -190,11 +193,9 @@ def _body(response: Any, limits: Limits, types: tuple[str, ...]) -> bytes:
 def _check_header(data: bytes, limits: Limits) -> None:
     """Refuse what is no image, or has more pixels than its bytes should be able to ask for."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as image:
-                width, height = image.size
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        with quiet(), Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
+    except Image.DecompressionBombError as error:
         raise NotTakenError(f"more than {limits.most_pixels} pixels") from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise NotTakenError("no image") from error

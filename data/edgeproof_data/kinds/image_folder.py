@@ -14,7 +14,7 @@ from edgeproof_configs.registry import register
 from edgeproof_configs.schema import DataConfig
 from edgeproof_data.folders import list_images
 from edgeproof_data.labelling import Labels, check_classes, folder_labels, order_classes, table_labels
-from edgeproof_data.paths import counted, resolve_path, some_of
+from edgeproof_data.paths import counted, data_root, resolve_path, some_of
 from edgeproof_data.prompts import clean_name, read_labels
 from edgeproof_data.sets import NO_LABEL, SPLITS, DataSource, ImageSet, SplitName
 from edgeproof_data.split_table import Entry, read_split
@@ -90,14 +90,7 @@ class ImageFolder(DataSource):
 
     @cached_property
     def _root(self) -> Path:
-        if self.settings.root is None:
-            raise UsageError(
-                "data.root is not set", fix="say where the photos lie: --set data.root=/your/photos"
-            )
-        root = Path(self.settings.root).expanduser().absolute()
-        if not root.is_dir():
-            raise DataError("the data folder does not exist", where=root, fix="--set data.root=/your/photos")
-        return root
+        return data_root(self.settings.root, "photos")
 
     @property
     def class_names(self) -> tuple[str, ...]:

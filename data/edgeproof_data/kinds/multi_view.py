@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 import numpy as np
 from pydantic import Field, model_validator
 
-from edgeproof_configs.errors import DataError, UsageError
+from edgeproof_configs.errors import DataError
 from edgeproof_configs.registry import register
 from edgeproof_configs.schema import DataConfig, PositiveInt
 from edgeproof_data.folders import list_images
@@ -28,7 +28,7 @@ from edgeproof_data.object_parts import (
 )
 from edgeproof_data.object_trees import Found, FoundObject, Layout, find_objects
 from edgeproof_data.objects import ObjectSet
-from edgeproof_data.paths import counted, resolve_path, some_of
+from edgeproof_data.paths import counted, data_root, resolve_path, some_of
 from edgeproof_data.prompts import clean_name, read_labels
 from edgeproof_data.sets import SPLITS, DataSource, ImageSet, SplitName, unlabelled
 
@@ -101,14 +101,7 @@ class MultiView(DataSource):
 
     @cached_property
     def _root(self) -> Path:
-        if self.settings.root is None:
-            raise UsageError(
-                "data.root is not set", fix="say where the objects lie: --set data.root=/your/objects"
-            )
-        root = Path(self.settings.root).expanduser().absolute()
-        if not root.is_dir():
-            raise DataError("the data folder does not exist", where=root, fix="--set data.root=/your/objects")
-        return root
+        return data_root(self.settings.root, "objects")
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -10,12 +10,12 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 from pydantic import Field, model_validator
 
-from edgeproof_configs.errors import DataError, UsageError
+from edgeproof_configs.errors import DataError
 from edgeproof_configs.progress import progress
 from edgeproof_configs.registry import register
 from edgeproof_configs.schema import DataConfig
 from edgeproof_data.labelling import Labels, check_classes, order_classes
-from edgeproof_data.paths import counted, resolve_path, some_of
+from edgeproof_data.paths import counted, data_root, resolve_path, some_of
 from edgeproof_data.prefetch import in_order
 from edgeproof_data.prompts import clean_name, read_labels
 from edgeproof_data.sets import NO_LABEL, SPLITS, DataSource, SplitName
@@ -152,16 +152,10 @@ class WebDataset(DataSource):
 
     @cached_property
     def _start(self) -> str:
-        if self.settings.root is None:
-            raise UsageError(
-                "data.root is not set", fix="say where the shards are: --set data.root=/your/shards"
-            )
-        if is_address(self.settings.root):
-            return self.settings.root.rstrip("/")
-        root = Path(self.settings.root).expanduser().absolute()
-        if not root.is_dir():
-            raise DataError("the data folder does not exist", where=root, fix="--set data.root=/your/shards")
-        return str(root)
+        given = self.settings.root
+        if given is not None and is_address(given):
+            return given.rstrip("/")
+        return str(data_root(given, "shards"))
 
     @property
     def _folder(self) -> Path:

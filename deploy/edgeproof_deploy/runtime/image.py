@@ -96,7 +96,7 @@ def _read(handle: IO[bytes], size_bytes: int, name: str) -> Image.Image:
     if not size_bytes:
         raise ImageError(name, "the file is empty")
     with _explained(name):
-        with _quiet():
+        with quiet():
             image = Image.open(handle, formats=FORMATS)
         return _upright_rgb(image, name)
 
@@ -134,7 +134,7 @@ def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     """Return the EXIF orientation; 1 (upright) where the metadata are damaged, since the pixels are not."""
     try:
-        with _quiet():
+        with quiet():
             value = image.getexif().get(EXIF_ORIENTATION, 1)
     except Exception:
         return 1
@@ -159,7 +159,7 @@ def _rgb(image: Image.Image, name: str) -> Image.Image:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Hide Pillow's warnings: they name no file, and what matters in them is raised here as an error."""
     with _FILTERS, warnings.catch_warnings():
         warnings.simplefilter("ignore")
