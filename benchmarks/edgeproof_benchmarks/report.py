@@ -9,6 +9,7 @@ from edgeproof_benchmarks.report_data import ReportData
 from edgeproof_benchmarks.sections.calibration import calibration
 from edgeproof_benchmarks.sections.classes import classes
 from edgeproof_benchmarks.sections.compression import compression
+from edgeproof_benchmarks.sections.curation import curation
 from edgeproof_benchmarks.sections.examples import examples
 from edgeproof_benchmarks.sections.forms import forms
 from edgeproof_benchmarks.sections.layers import layers
@@ -32,6 +33,7 @@ SECTIONS = (
     parity,
     retrieval,
     examples,
+    curation,
     classes,
     calibration,
     space,

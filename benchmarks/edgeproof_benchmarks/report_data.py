@@ -8,6 +8,8 @@ The report is a view of files that other stages write. Beside `result.json` (its
 
 `bench/traces.npz`: every sample of a latency in milliseconds, by `form/engine/precision/batchN`,
 
+`report/curation.json`, as `curation_data` describes it,
+
 `verify/retrieval.json`, as `retrieval_data` describes it, and
 
 `verify/confusion.json`:
@@ -32,6 +34,7 @@ from edgeproof_benchmarks.answer_data import (
     read_classes,
     read_space,
 )
+from edgeproof_benchmarks.curation_data import Curation, read_curation
 from edgeproof_benchmarks.example_data import Example, read_example
 from edgeproof_benchmarks.formats import ENGINE_NAMES, known
 from edgeproof_benchmarks.layer_data import LAYERS_FILE, Layers
@@ -197,6 +200,7 @@ class ReportData:
     calibration: Calibration | None = None
     space: Space | None = None
     retrieval: Retrieval | None = None
+    curation: Curation | None = None
     compression: Mapping[str, Any] | None = None
     conditions: Mapping[str, Any] | None = None
     traces: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -236,6 +240,7 @@ def report_data(
     calibration: Mapping[str, Any] | None = None,
     embedding: Mapping[str, Any] | None = None,
     retrieval: Mapping[str, Any] | None = None,
+    curation: Sequence[Mapping[str, Any]] = (),
     traces: Mapping[str, np.ndarray] | None = None,
     layers: Layers | None = None,
 ) -> ReportData:
@@ -275,6 +280,7 @@ def report_data(
         calibration=read_calibration(calibration) if calibration else None,
         space=read_space(embedding) if embedding else None,
         retrieval=read_retrieval(retrieval) if retrieval else None,
+        curation=read_curation(result["curation"], curation) if "curation" in result else None,
         compression=result.get("compression"),
         conditions=result.get("bench_conditions"),
         traces=traces or {},
@@ -315,6 +321,7 @@ def load_report_data(run: Path) -> ReportData:
         )
     names = ("confusion", "examples", "per_class", "calibration", "embedding", "retrieval")
     files = {name: run / "verify" / f"{name}.json" for name in names}
+    files["curation"] = run / "report" / "curation.json"
     files["layers"] = run / "bench" / LAYERS_FILE
     found = {name: read_json(file) for name, file in files.items() if file.exists()}
     return report_data(

@@ -52,6 +52,8 @@ def make_result(context: StageContext) -> dict[str, Any]:
     fitted = {"head": context.metrics("head")} if is_fitted(context.recipe.head) else {}
     if "routing" in verified:
         fitted["routing"] = verified["routing"]
+    if context.recipe.curate is not None:
+        made["curation"] = context.metrics("curate")
     return made | fitted | ({} if compression is None else {"compression": compression})
 
 

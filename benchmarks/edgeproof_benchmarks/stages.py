@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from edgeproof_benchmarks.compressed_files import counted_weights, fused_operators
+from edgeproof_benchmarks.curation_data import pictured
 from edgeproof_benchmarks.latency import Latency, interleave, ratio
 from edgeproof_benchmarks.layer_data import LAYERS_FILE, layers_by_form
 from edgeproof_benchmarks.machine.conditions import Watch
@@ -278,6 +279,10 @@ def report_stage(context: StageContext) -> StageOutcome:
     folder = context.folder("report")
     result = make_result(context)
     write_json(context.run.path / "result.json", result)
+    written = [folder / name for name in ("report.html", "result.json")]
+    if context.recipe.curate is not None:
+        written.append(folder / "curation.json")
+        write_json(written[-1], pictured(RunData(context)))
     write_text(folder / "report.html", render_report(load_report_data(context.run.path)))
     shutil.copyfile(context.run.path / "result.json", folder / "result.json")
-    return StageOutcome([folder / "report.html", folder / "result.json"], {"verdict": result["verdict"]})
+    return StageOutcome(written, {"verdict": result["verdict"]})

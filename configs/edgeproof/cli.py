@@ -36,6 +36,7 @@ app = typer.Typer(
 )
 
 STAGES = {
+    "curate": "Choose images without labels by the words of the head.",
     "embed": "Compute, or check, the teacher's embeddings of every image.",
     "train": "Distil the student.",
     "compress": "Make the student sparse, INT8, or both.",

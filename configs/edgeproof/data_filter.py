@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 from collections import Counter
@@ -18,7 +16,7 @@ from edgeproof.search_run import Asked
 from edgeproof_configs.errors import DataError, UsageError
 from edgeproof_configs.files import explain_os_errors, write_text
 from edgeproof_data.check import scan
-from edgeproof_data.cleaning.cleaning import SAME_BYTES, SAME_LOOK, Cleaning, Sieve
+from edgeproof_data.cleaning.cleaning import SAME_BYTES, SAME_LOOK, Cleaning, Sieve, removed_table
 from edgeproof_data.cleaning.likeness import Embedded
 from edgeproof_data.folders import list_images
 from edgeproof_data.paths import counted, some_of
@@ -114,7 +112,7 @@ def filter_images(
         raise DataError("no image stays", where=places.folder, fix="ask for less")
     kept = with_parts(result.kept, shares, seed)
     write_split(places.out, kept)
-    write_text(places.removed, removed_table(result))
+    write_text(places.removed, removed_table(result.removed))
     if places.links is not None:
         make_links(places.folder, kept, places.links)
     if places.page is not None:
@@ -204,14 +202,6 @@ def with_parts(kept: list[Entry], shares: dict[SplitName, float], seed: int) -> 
         left = [one for one in left if one.path not in chosen]
         rest -= fraction
     return [Entry(one.path, part_of[one.path], one.label) for one in kept]
-
-
-def removed_table(result: Cleaning) -> str:
-    """Return what does not stay as csv."""
-    text = io.StringIO(newline="")
-    rows = [(*one.entry, one.reason, one.detail) for one in result.removed]
-    csv.writer(text, lineterminator="\n").writerows([("path", "part", "label", "reason", "detail"), *rows])
-    return text.getvalue()
 
 
 def make_links(folder: Path, kept: Sequence[Entry], links: Path) -> None:

@@ -26,7 +26,9 @@ COMPRESS = {"compress": ("quantize", "sparsify")}
 DO_NOT_SHIP = "do not ship"
 """The verdict of a run whose best form failed a gate."""
 
-TAKEN_OVER = {".lock", "teacher", "embed"}
+KEEPS_CACHES = ("curate", "embed")
+
+TAKEN_OVER = {".lock", "teacher", "curate", "embed"}
 """What a new run directory may hold: what was copied from another run is used as far as it fits."""
 
 
@@ -261,13 +263,13 @@ def up_to_date(run: RunDir, stage: str, digest: str) -> bool:
 def start_over_if_changed(run: RunDir, stage: str, digest: str, redo: bool) -> None:
     """Leave what an interrupted attempt with the same inputs has done; remove everything else of a stage.
 
-    The embedding cache stays in any case but `--from`: it is keyed by itself, and only what is missing is
+    Embedding caches stay in any case but `--from`: they are keyed by themselves, and only what is missing is
     computed.
     """
     folder, mark = run.stage(stage), run.stage(stage) / "started.json"
     run.forget(stage)
     same = mark.exists() and read_json(mark) == {"inputs": digest}
-    if redo or (not same and stage != "embed"):
+    if redo or (not same and stage not in KEEPS_CACHES):
         shutil.rmtree(folder, ignore_errors=True)
     write_json(mark, {"inputs": digest})
 

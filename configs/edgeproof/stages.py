@@ -20,7 +20,7 @@ CACHE_PLAN = re.compile(r"-[0-9a-f]{16}(?=[-.])")
 CACHE_TIMES = ("index.npy", "manifest.json")
 NOT_OF_WORDS = ("classifier", "teacher_head")
 """Kinds of heads that say themselves what the student is trained to; under the others only words count."""
-BEFORE_HEAD = ("embed", "baseline", "train", "sparsify", "quantize", "export")
+BEFORE_HEAD = ("curate", "embed", "baseline", "train", "sparsify", "quantize", "export")
 """Stages that read of a head its words alone."""
 
 
@@ -63,17 +63,25 @@ CHAIN = (
         applies=lambda plain: is_trained_in_place(plain["teacher"]),
     ),
     Stage(
+        "curate",
+        "edgeproof_train.curate:curate_stage",
+        ("data", "teacher", "head", "curate"),
+        ("teacher",),
+        parallel=True,
+        applies=lambda plain: bool(plain.get("curate")),
+    ),
+    Stage(
         "embed",
         "edgeproof_train.stages:embed_stage",
         ("data", "teacher", "head", "losses", "compress.losses"),
-        ("teacher",),
+        ("teacher", "curate"),
         parallel=True,
     ),
     Stage(
         "baseline",
         "edgeproof_train.stages:baseline_stage",
         ("data", "student", "train", "head", "baseline"),
-        ("embed",),
+        ("curate", "embed"),
         parallel=True,
         applies=lambda plain: plain["baseline"] is not None,
     ),
@@ -81,14 +89,14 @@ CHAIN = (
         "train",
         "edgeproof_train.stages:train_stage",
         ("data", "teacher", "student", "losses", "train", "head"),
-        ("embed",),
+        ("curate", "embed"),
         parallel=True,
     ),
     Stage(
         "sparsify",
         "edgeproof_compress.stages:sparsify_stage",
         ("data", "teacher", "losses", "train", "head", "compress.losses", "compress.sparsity"),
-        ("embed", "train"),
+        ("curate", "embed", "train"),
         parallel=True,
         applies=lambda plain: bool(plain["compress"] and plain["compress"]["sparsity"]),
     ),
@@ -96,7 +104,7 @@ CHAIN = (
         "quantize",
         "edgeproof_compress.stages:quantize_stage",
         ("data", "teacher", "losses", "train", "head", "compress.losses", "compress.quantization"),
-        ("embed", "train", "sparsify"),
+        ("curate", "embed", "train", "sparsify"),
         parallel=True,
         applies=lambda plain: bool(plain["compress"] and plain["compress"]["quantization"]),
     ),
@@ -104,7 +112,7 @@ CHAIN = (
         "head",
         "edgeproof_train.head_stage:head_stage",
         ("data", "teacher", "head"),
-        ("teacher", "embed", "train"),
+        ("teacher", "curate", "embed", "train"),
     ),
     Stage(
         "export",
@@ -117,7 +125,7 @@ CHAIN = (
         "verify",
         "edgeproof_deploy.stages:verify_stage",
         ("data", "deploy", "gates"),
-        ("embed", "baseline", "train", "sparsify", "quantize", "head", "export", "build"),
+        ("curate", "embed", "baseline", "train", "sparsify", "quantize", "head", "export", "build"),
     ),
     Stage(
         "bench",
@@ -145,6 +153,8 @@ def first_stage_touched(before: Plain, now: Plain) -> str:
     that, and keeps the rest.
     """
     for stage in CHAIN:
+        if not (stage.applies(before) or stage.applies(now)):
+            continue
         old, new = settings_of(stage, before), settings_of(stage, now)
         keys = [key for key in stage.keys if (stage.name, key) != ("embed", "compress.losses")]
         if any(digest_of(old[key]) != digest_of(new[key]) for key in keys):

@@ -105,6 +105,29 @@ def needs_of_labels(recipe: Recipe) -> Iterator[Finding]:
             )
 
 
+def curation(recipe: Recipe) -> Iterator[Finding]:
+    """Images are chosen by words, and as images."""
+    if recipe.curate is None:
+        return
+    data: Any = component_class("data", recipe.data.kind)
+    teacher: Any = component_class("teacher", recipe.teacher.kind)
+    if getattr(data, "of_objects", False):
+        yield ("curate",), "chooses among images, and the data are objects with several views: remove it"
+    if in_class_scores(recipe):
+        yield (
+            ("curate",),
+            "chooses by the words of the head, and a classifier has none: set head: {kind: zero_shot}",
+        )
+    if getattr(teacher, "absent", False):
+        yield ("curate",), "the teacher says what fits the words, and teacher.kind is 'none'"
+    labelled = getattr(recipe.data, "labels", "folders") != "none"
+    if labelled and "train" not in getattr(recipe.data, "unlabelled", ("train",)):
+        yield (
+            ("curate",),
+            "chooses among images without labels: set data.labels: none, or data.unlabelled: [train, val]",
+        )
+
+
 def class_scores(recipe: Recipe) -> Iterator[Finding]:
     """What works on class scores only is asked for where there are some, and the other way round."""
     if in_class_scores(recipe):
@@ -322,6 +345,7 @@ CHECKS = (
     measured_latency,
     deployed_once,
     shipped_text,
+    curation,
     fitted_head,
     objects,
     baseline,

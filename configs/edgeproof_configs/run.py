@@ -19,6 +19,7 @@ from edgeproof_configs.files import FileTable, explain_os_errors, read_json, wri
 
 STAGES = (
     "teacher",
+    "curate",
     "embed",
     "baseline",
     "train",

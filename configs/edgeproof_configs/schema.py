@@ -41,6 +41,7 @@ __all__ = [
     "Components",
     "CompressConfig",
     "Config",
+    "CurateConfig",
     "DataConfig",
     "DeployConfig",
     "Fraction",
@@ -163,6 +164,43 @@ class SamplerConfig(Config):
         return batch_size // self.visits
 
 
+class CurateConfig(Config):
+    """Choosing, among images without labels, those that show what the words of the head say.
+
+    In every part without labels an image stays where the teacher finds a word of the head that fits it best;
+    then images that are broken, small, there twice or alike are taken out, so that none is both trained and
+    tested on, and training images of the words are evened out. Words choose images; they do not label them.
+
+    Attributes:
+        floor: least cosine of an image with its word; what is a good one depends on the teacher.
+        margin: by how much that must be more than with any other word.
+        vocabulary: file of other words, one a line or csv `label,prompt`: an image that one of them fits
+            better is left out.
+        vocabulary_embeddings: .npy (K, D) with a row for each of these, in place of the teacher's text tower.
+        alike: cosine from which two images count as the same, of which one stays; null: all stay.
+        near: whether of images that look the same one stays.
+        smallest_side: pixels that the shorter side of an image must have.
+        per_word: most training images of a word, the best fitting ones.
+        balance: no word has more than so many times the training images of the one with fewest.
+    """
+
+    floor: Annotated[float, Field(ge=-1, le=1)] = 0.2
+    margin: Annotated[float, Field(ge=0, lt=2)] = 0.0
+    vocabulary: str | None = None
+    vocabulary_embeddings: str | None = None
+    alike: Annotated[float, Field(gt=0, le=1)] | None = None
+    near: bool = True
+    smallest_side: PositiveInt = 16
+    per_word: PositiveInt | None = None
+    balance: Annotated[float, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _embeddings_are_of_words(self) -> CurateConfig:
+        if self.vocabulary_embeddings is not None and self.vocabulary is None:
+            raise ValueError("vocabulary_embeddings: of which words? Set vocabulary")
+        return self
+
+
 class TrainConfig(Config):
     """The training loop.
 
@@ -283,6 +321,7 @@ class Recipe(Config):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     data: SerializeAsAny[DataConfig]
+    curate: CurateConfig | None = None
     teacher: SerializeAsAny[TeacherConfig]
     student: SerializeAsAny[StudentConfig]
     losses: Annotated[list[SerializeAsAny[LossConfig]], Field(min_length=1)]

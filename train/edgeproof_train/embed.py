@@ -49,6 +49,7 @@ def embed_split(
     precision: Precision = "fp32",
     view: View | None = None,
     top_k: int | None = None,
+    known: Path | None = None,
 ) -> EmbeddingCache:
     """Return a cache with the embedding of every image, computing what is missing.
 
@@ -61,6 +62,7 @@ def embed_split(
         precision: of the teacher's arithmetic on CUDA; the CPU always computes in fp32.
         view: embed this view of the images, as the student will see it, in place of the fixed one.
         top_k: store only so many of the largest probabilities of a teacher that gives class scores.
+        known: of another cache, whose rows are taken where they are what would be computed.
 
     Raises:
         DataError: an image cannot be read, stored embeddings lack some, or one is zero or not finite.
@@ -69,7 +71,7 @@ def embed_split(
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     precision = precision if teacher.device.type == "cuda" else "fp32"
     key = cache_key(teacher, precision, view, top_k)
-    writer = CacheWriter(folder, key, images, teacher.embedding_dim, rank, world)
+    writer = CacheWriter(folder, key, images, teacher.embedding_dim, rank, world, known)
     pending = writer.pending()
     if len(pending):
         label = f"embed {folder.name}" + (f", process {rank} of {world}" if world > 1 else "")

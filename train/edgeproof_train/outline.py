@@ -30,6 +30,7 @@ class Outline:
         classes: number of classes, 0 if unlabelled.
         parameters: of the student, with its head.
         assumed_dim: width of the embedding taken for it, where the teacher's is only seen once it is loaded.
+        curated: whether images are chosen from these before training.
         steps: optimizer steps of the training stage; 0 if the number of images is not known yet.
         memory_bytes: estimate for one training step: weights, gradients, optimizer, EMA, activations.
         losses: kinds, in order.
@@ -40,6 +41,7 @@ class Outline:
     classes: int
     parameters: int
     assumed_dim: int | None
+    curated: bool
     steps: int
     memory_bytes: int
     losses: tuple[str, ...]
@@ -47,12 +49,14 @@ class Outline:
     def rows(self) -> Iterator[tuple[str, str]]:
         """Yield what to print: a name and words."""
         counts = ", ".join(f"{count} {split}" for split, count in self.images.items())
-        yield "images", counts or "rendered when the run starts"
+        chosen = ", of which the run chooses by words" if self.curated else ""
+        yield "images", counts + chosen if counts else "rendered when the run starts"
         yield "classes", str(self.classes) if self.classes else "none: the images are unlabelled"
         width = "" if self.assumed_dim is None else f" with an embedding of {self.assumed_dim}"
         yield "student", f"{self.student}, {self.parameters / 1e6:.2f} M parameters{width}"
         yield "losses", ", ".join(self.losses)
-        yield "steps", str(self.steps) if self.steps else "known once the images are"
+        steps = f"at most {self.steps}" if self.curated else str(self.steps)
+        yield "steps", steps if self.steps else "known once the images are"
         yield (
             "memory",
             f"about {self.memory_bytes / 1e6:.0f} MB for a training step, beside the framework itself",
@@ -102,6 +106,7 @@ def outline(recipe: Recipe) -> Outline:
         classes=len(names),
         parameters=parameters,
         assumed_dim=None if head.class_scores else dim,
+        curated=recipe.curate is not None,
         steps=steps_of(recipe.train, images),
         memory_bytes=training_bytes(student, recipe, parameters),
         losses=tuple(loss.kind for loss in recipe.losses),

@@ -18,6 +18,7 @@ from edgeproof_configs.registry import build, component_class
 from edgeproof_configs.schema import LossConfig, Recipe
 from edgeproof_configs.stage import StageContext
 from edgeproof_data.cache import EmbeddingCache
+from edgeproof_data.curated import TABLE, Curated
 from edgeproof_data.objects import ObjectSet
 from edgeproof_data.readable import readable, without
 from edgeproof_data.sets import SPLITS, DataSource, ImageSet, SplitName
@@ -43,11 +44,18 @@ class RunData:
         return self.context.recipe
 
     @cached_property
-    def source(self) -> DataSource:
-        """The recipe's data, made ready."""
+    def given(self) -> DataSource:
+        """The recipe's data, made ready, before any of them are chosen."""
         source: DataSource = build("data", self.recipe.data)
         source.prepare()
         return source
+
+    @cached_property
+    def source(self) -> DataSource:
+        """The recipe's data: those that were chosen, where the recipe curates them."""
+        if self.recipe.curate is None:
+            return self.given
+        return Curated(self.given, self.context.run.stage("curate") / TABLE)
 
     @property
     def class_scores(self) -> bool:
@@ -69,10 +77,10 @@ class RunData:
     @cached_property
     def teacher(self) -> Teacher:
         """The recipe's teacher, frozen, on the run's device."""
-        places = TeacherPlaces(self.source.root, self.context.run.stage("teacher"), self.context.device)
+        places = TeacherPlaces(self.given.root, self.context.run.stage("teacher"), self.context.device)
         teacher: Teacher = build("teacher", self.recipe.teacher, places)
         if self.class_scores:
-            teacher.give_class_scores(self.source.class_names)
+            teacher.give_class_scores(self.given.class_names)
         return teacher
 
     @property
@@ -105,7 +113,7 @@ class RunData:
         recipe = self.recipe.model_copy(update={"losses": list(losses)})
         other = RunData(replace(self.context, recipe=recipe))
         other.__dict__.update(
-            {key: self.__dict__[key] for key in ("source", "teacher") if key in self.__dict__}
+            {key: self.__dict__[key] for key in ("given", "source", "teacher") if key in self.__dict__}
         )
         return other
 

@@ -125,4 +125,5 @@ def chosen_by(data: RunData, baseline: DistillTask | None = None) -> str:
 
 def counts_top1(data: RunData) -> bool:
     """Whether accuracy on val can be counted while the student trains."""
-    return bool(data.source.class_names) and data.scored_by_words
+    labelled = data.source.of_objects or (data.source.split("val").labels >= 0).any()
+    return bool(data.source.class_names) and data.scored_by_words and bool(labelled)

@@ -1,4 +1,4 @@
-"""The training side of the chain: teacher, embed, baseline, train. One function a stage."""
+"""The training side of the chain but for `curate`: teacher, embed, baseline, train. One function a stage."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from edgeproof_configs.stage import StageContext, StageOutcome
 from edgeproof_data.objects import single_images
 from edgeproof_data.sets import DataSource, ImageSet
 from edgeproof_data.views import View
+from edgeproof_train.curate import embedded_before
 from edgeproof_train.distil import (
     PIXELS,
     distil,
@@ -44,10 +45,10 @@ def teacher_stage(context: StageContext) -> StageOutcome:
         context.run.append_metrics({"stage": "teacher", **row})
 
     metrics = component.train_in_place(
-        context.recipe.teacher, data.source, folder, context.device, report=report
+        context.recipe.teacher, data.given, folder, context.device, report=report
     )
     outputs = [folder / "model.safetensors", folder / "config.json"]
-    count = len(data.source.split("train"))
+    count = len(data.given.split("train"))
     captioned = "captioned " if component.has_text else ""
     return StageOutcome(outputs, metrics, f"trained in place on {count} {captioned}images")
 
@@ -90,6 +91,7 @@ def embed_stage(context: StageContext) -> StageOutcome:
             workers=recipe.train.workers,
             # Figures on val and test compare all class scores.
             top_k=recipe.teacher.top_k if split == "train" else None,
+            known=embedded_before(context.run, split),
         )
         if split == "val":
             checked |= verify_cache(cache, teacher, single_images(images))

@@ -17,7 +17,7 @@ from edgeproof.ship import ship
 from edgeproof_configs.errors import UsageError
 from edgeproof_configs.run import RunDir
 
-TAKEN = ("teacher", "embed")
+TAKEN = ("teacher", "curate", "embed")
 """Stages that a run takes over from an earlier one of the study: they are redone where they do not fit."""
 NOT_TAKEN = "pixels"
 SEED, SEEN = "seed", "seen"

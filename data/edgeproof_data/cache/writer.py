@@ -50,6 +50,7 @@ class CacheWriter:
         dim: width of the embeddings; by default that of the first ones added.
         rank: number of this process.
         world: number of processes.
+        known: folder of another cache, of which rows are taken over as well where this folder has none.
 
     Raises:
         EdgeproofError: the folder cannot be written.
@@ -63,6 +64,7 @@ class CacheWriter:
         dim: int | None = None,
         rank: int = 0,
         world: int = 1,
+        known: Path | None = None,
     ):
         if not 0 <= rank < world:
             raise ValueError(f"rank must be 0 to {world - 1}, got {rank}")
@@ -76,8 +78,10 @@ class CacheWriter:
             folder.mkdir(parents=True, exist_ok=True)
         self._buffers: dict[int, NDArray[np.void]] = {}
         self._missing = np.zeros(len(images), bool)
-        earlier = self._earlier()
+        earlier = self._finished(folder)
         self._complete = earlier is not None and earlier.plan == self.plan
+        if earlier is None and known is not None:
+            earlier = self._finished(known)
         self._previous, self._previous_rows = self._take_over(None if self._complete else earlier)
         if not self._complete:
             self._find_missing()
@@ -140,12 +144,12 @@ class CacheWriter:
         self._wait(self._unfinished, patience_seconds)
         return EmbeddingCache.open(self.folder, self.key)
 
-    def _earlier(self) -> EmbeddingCache | None:
-        """Return the finished cache of this key in the folder; None if there is none that can be used."""
-        if not (self.folder / MANIFEST).exists():
+    def _finished(self, folder: Path) -> EmbeddingCache | None:
+        """Return the finished cache of this key in a folder; None if there is none that can be used."""
+        if not (folder / MANIFEST).exists():
             return None
         try:
-            return EmbeddingCache.open(self.folder, self.key)
+            return EmbeddingCache.open(folder, self.key)
         except DataError:
             # Of another key or format, or damaged: everything is computed anew.
             return None

@@ -7,8 +7,10 @@ trained on. Images to train on may also have to fit the words of their class.
 
 from __future__ import annotations
 
+import csv
+import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,6 +85,14 @@ class Cleaning:
                 f"  {counted(len(self.conflicts), 'twin')} with another label, such as {one} = {other}"
             )
         return shown
+
+
+def removed_table(removed: Iterable[Removed]) -> str:
+    """Return what does not stay as csv: path, part, label, reason, detail."""
+    text = io.StringIO(newline="")
+    rows = [(*one.entry, one.reason, one.detail) for one in removed]
+    csv.writer(text, lineterminator="\n").writerows([("path", "part", "label", "reason", "detail"), *rows])
+    return text.getvalue()
 
 
 class Sieve:

@@ -38,23 +38,24 @@ class ImageFolder(DataSource):
         Attributes:
             root: the folder that everything else is relative to.
             train: folder of the training images.
-            test: folder of the images that are scored once, at the end.
+            test: folder of the images that are scored once, at the end, or the fraction of `train` to use for
+                that, to which all images of unseen classes come.
             val: folder of the images that choices are made on, or the fraction of `train` to use for that.
             split: csv table `path,part,label`, as `data split` writes it, that names the images of each part
-                in place of folders; `val` counts only where the table has no part of this name.
+                in place of folders; fractions count only where the table has no part of this name.
             labels: `folders` (the first level below a part is the class, or what `split` says), `none`, or a
                 csv table `path,label`.
             unlabelled: parts whose images have no labels although the others have.
             classes: file of class names, one a line, that fixes their order.
             unseen: classes to keep out of `train` and `val`, or a file of them.
             captions: csv table `path,caption`.
-            seed: of the choice of validation images.
+            seed: of the choice of validation and test images.
         """
 
         kind: Literal["image_folder"] = "image_folder"
         root: str | None = None
         train: str = "train"
-        test: str = "test"
+        test: Annotated[float, Field(gt=0, lt=1)] | str = "test"
         val: Annotated[float, Field(gt=0, lt=1)] | str = 0.1
         split: str | None = None
         labels: str = "folders"
@@ -71,12 +72,16 @@ class ImageFolder(DataSource):
                     raise ValueError(f"{key} has no effect with labels: none")
             if self.unseen and "train" in self.unlabelled:
                 raise ValueError("unseen classes cannot be kept out of train while train is unlabelled")
-            if self.split is not None and (self.train, self.test) != ("train", "test"):
+            named = self.train != "train" or (isinstance(self.test, str) and self.test != "test")
+            if self.split is not None and named:
                 raise ValueError("train and test have no effect beside split: the table names their images")
             if self.split is not None and isinstance(self.val, str):
                 raise ValueError("val: a folder has no effect beside split: the table names its images")
-            if self.seed and isinstance(self.val, str):
+            if self.seed and isinstance(self.val, str) and isinstance(self.test, str):
                 raise ValueError("seed has no effect where val is a folder")
+            shares = [share for share in (self.val, self.test) if not isinstance(share, str)]
+            if sum(shares) >= 1:
+                raise ValueError(f"val and test leave nothing to train on: {sum(shares):g} of the images")
             return self
 
     def __init__(self, config: ImageFolder.Config):
@@ -178,13 +183,21 @@ class ImageFolder(DataSource):
             class_names = order_classes(labels, self.label_file, self.root)
             unseen = self._unseen_names()
             check_classes(labels, unseen, self.root)
-        sets = {name: self._image_set(found, labels[name], class_names) for name, found in paths.items()}
-        for name in ("train", "val"):
+        sets: dict[SplitName, ImageSet] = {
+            name: self._image_set(found, labels[name], class_names) for name, found in paths.items()
+        }
+        given = sets.get("train")
+        seen: tuple[SplitName, ...] = ("train", "val")
+        for name in seen:
             if name in sets:
                 sets[name] = _without(sets[name], unseen)
+        if given is not None and "test" not in sets and not isinstance(self.settings.test, str):
+            self._take_test(sets, given, self.settings.test)
         if "val" not in sets and not isinstance(self.settings.val, str) and len(sets["train"]):
             train = sets["train"]
-            stay, out = stratified_split(train.paths, train.labels, self.settings.val, self.settings.seed)
+            taken = 0.0 if isinstance(self.settings.test, str) else self.settings.test
+            share = self.settings.val / (1 - taken) if "test" not in paths else self.settings.val
+            stay, out = stratified_split(train.paths, train.labels, share, self.settings.seed)
             sets["train"], sets["val"] = train.subset(stay), train.subset(out)
         for name in SPLITS:
             if name not in sets or not len(sets[name]):
@@ -192,6 +205,16 @@ class ImageFolder(DataSource):
                     f"no image is left for {name}", where=self.root, fix="add images, or change data.val"
                 )
         return _Content({name: sets[name] for name in SPLITS}, class_names, unseen)
+
+    def _take_test(self, sets: dict[SplitName, ImageSet], given: ImageSet, share: float) -> None:
+        """Move some training images to the test part, and there all of the classes that are kept out."""
+        train = sets["train"]
+        if not len(train):
+            return
+        stay, out = stratified_split(train.paths, train.labels, share, self.settings.seed)
+        held_out = {train.paths[index] for index in out} | (set(given.paths) - set(train.paths))
+        sets["train"] = train.subset(stay)
+        sets["test"] = given.subset([row for row, path in enumerate(given.paths) if path in held_out])
 
     def _folders(self) -> dict[SplitName, str]:
         """Return the folder of each part that has one, relative to the root, in posix form."""

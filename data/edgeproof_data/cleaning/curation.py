@@ -1,0 +1,220 @@
+"""Choosing among images without labels those that fit some words, and leaving out what is there twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from edgeproof_configs.schema import CurateConfig
+from edgeproof_data.alike import alike_groups
+from edgeproof_data.cache import EmbeddingCache
+from edgeproof_data.check import scan
+from edgeproof_data.cleaning.cleaning import SAME_BYTES, SAME_LOOK, SAME_MEANING, Removed, Sieve
+from edgeproof_data.paths import counted
+from edgeproof_data.search.exact import Floor, Matches, best_matches
+from edgeproof_data.search.rules import Rules, choose
+from edgeproof_data.sets import SPLITS, ImageSet, SplitName
+from edgeproof_data.split_table import Entry
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """Images and the words that they fit, by part; a part with labels stays as it is.
+
+    Attributes:
+        images: those that can be read.
+        caches: their embeddings, in the same order.
+        matches: of the parts without labels: images that fit a word.
+        entries: all that are left to be looked at, with the word, or the class, of each.
+        far: how many images fit no word well enough.
+        other: how many fit a word of the vocabulary better.
+    """
+
+    images: dict[SplitName, ImageSet]
+    caches: dict[SplitName, EmbeddingCache]
+    matches: dict[SplitName, Matches]
+    entries: list[Entry]
+    far: int
+    other: int
+
+    @classmethod
+    def of(
+        cls,
+        images: dict[SplitName, ImageSet],
+        caches: dict[SplitName, EmbeddingCache],
+        words: tuple[str, ...],
+        queries_QD: NDArray[np.float32],
+        config: CurateConfig,
+    ) -> Fitting:
+        """Look for the word that fits each image best.
+
+        Args:
+            images: those that can be read, by part.
+            caches: their embeddings, in the same order.
+            words: that images may stay for.
+            queries_QD: their embeddings, and then those of other words.
+            config: what has to be reached.
+        """
+        floor = Floor(config.floor, config.margin)
+        matches: dict[SplitName, Matches] = {}
+        entries: list[Entry] = []
+        far = other = 0
+        for part, found in images.items():
+            if (found.labels >= 0).any():
+                names = [found.class_names[label] if label >= 0 else "" for label in found.labels]
+                entries += [Entry(path, part, name) for path, name in zip(found.paths, names, strict=True)]
+                continue
+            near = best_matches(caches[part], queries_QD, len(found), floor)
+            mine = near.take(near.queries < len(words))
+            far, other = far + len(found) - len(near), other + len(near) - len(mine)
+            mine = mine.take(np.argsort(mine.rows))
+            matches[part] = mine
+            entries += [
+                Entry(found.paths[row], part, words[query])
+                for row, query in zip(mine.rows.tolist(), mine.queries.tolist(), strict=True)
+            ]
+        return cls(images, caches, matches, entries, far, other)
+
+    @property
+    def searched(self) -> dict[SplitName, int]:
+        """How many images of each part were looked at."""
+        return {part: len(found) for part, found in self.images.items()}
+
+    @property
+    def settled(self) -> set[SplitName]:
+        """The parts that have labels, whose images all stay."""
+        return {part for part in SPLITS if part not in self.matches}
+
+
+def sieved(found: Fitting, config: CurateConfig) -> tuple[list[Entry], list[Removed]]:
+    """Return the images without broken ones, small ones, and twins; and what was taken out.
+
+    Of twins in several parts the one stays that is tested on; what somebody labelled stays in any case.
+    """
+    by_part: dict[SplitName, list[str]] = {
+        part: [one.path for one in found.entries if one.part == part] for part in SPLITS
+    }
+    sets = {part: chosen(found.images[part], paths) for part, paths in by_part.items() if paths}
+    report = scan(sets, smallest_side=config.smallest_side, near=config.near)
+    sieve = Sieve(found.entries)
+    sieve.take_out_unusable(report)
+    sieve.take_out_twins(report.duplicates, SAME_BYTES)
+    sieve.take_out_twins(report.near_duplicates or [], SAME_LOOK)
+    if config.alike is not None:
+        paths = [one.path for one in sieve.kept]
+        groups = alike_groups(Joined.of(found, sieve.kept), config.alike)
+        sieve.take_out_twins([[paths[place] for place in group] for group in groups], SAME_MEANING)
+    result = sieve.result()
+    stays = {one.path for one in result.kept}
+    kept = [one for one in found.entries if one.path in stays or one.part in found.settled]
+    return kept, [one for one in result.removed if one.entry.part not in found.settled]
+
+
+def chosen(images: ImageSet, paths: Sequence[str]) -> ImageSet:
+    """Return some images of a set, by path."""
+    place = {path: index for index, path in enumerate(images.paths)}
+    return images.subset([place[path] for path in paths])
+
+
+@dataclass(frozen=True)
+class Joined:
+    """The embeddings of some images of several parts, as `Vectors`: the cache of each, and its row there."""
+
+    caches: list[EmbeddingCache]
+    parts: NDArray[np.int64]
+    places: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, found: Fitting, entries: Sequence[Entry]) -> Joined:
+        """Return those of some entries, in their order."""
+        parts = list(found.images)
+        place = {
+            (part, path): (number, row)
+            for number, part in enumerate(parts)
+            for row, path in enumerate(found.images[part].paths)
+        }
+        both = np.array([place[one.part, one.path] for one in entries], np.int64).reshape(-1, 2)
+        return cls([found.caches[part] for part in parts], both[:, 0], both[:, 1])
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def rows(self, indices: ArrayLike, /) -> NDArray[np.float32]:
+        """Return the rows at some positions, (n, D)."""
+        wanted = np.asarray(indices, np.int64)
+        out = np.empty((len(wanted), self.caches[0].dim), np.float32)
+        for number, cache in enumerate(self.caches):
+            ours = np.flatnonzero(self.parts[wanted] == number)
+            if len(ours):
+                out[ours] = cache.rows(self.places[wanted[ours]])
+        return out
+
+
+def evened_out(
+    found: Fitting, cleaned: list[Entry], config: CurateConfig
+) -> tuple[list[Entry], dict[str, int]]:
+    """Return the images with at most so many training images of a word; and how many each rule took out."""
+    if config.per_word is None and config.balance is None:
+        return cleaned, {"over_cap": 0, "over_balance": 0}
+    images, left = found.images["train"], {one.path for one in cleaned if one.part == "train"}
+    matches = found.matches["train"]
+    matches = matches.take(np.array([images.paths[row] in left for row in matches.rows], bool))
+    rules = Rules(config.per_word or len(images), Floor(), balance=config.balance)
+    choice = choose(matches, images.paths, found.caches["train"], rules)
+    stays = {images.paths[row] for row in choice.kept.rows}
+    kept = [one for one in cleaned if one.part != "train" or one.path in stays]
+    return kept, {"over_cap": choice.over_cap, "over_balance": choice.over_balance}
+
+
+def told_of(
+    found: Fitting,
+    words: tuple[str, ...],
+    kept: Sequence[Entry],
+    removed: Sequence[Removed],
+    capped: dict[str, int],
+    unreadable: int,
+) -> dict[str, Any]:
+    """Return what was done as plain data."""
+    counts = Counter(one.label for one in kept if one.part == "train")
+    per_word = {name: counts.get(name, 0) for name in words}
+    return {
+        "searched": found.searched,
+        "kept": dict(Counter(one.part for one in kept)),
+        "settled": sorted(found.settled),
+        "unreadable": unreadable,
+        "far": found.far,
+        "other_words": found.other,
+        "removed": dict(Counter(one.reason for one in removed)),
+        "leaks": dict(Counter(f"{one.entry.part} in {one.part}" for one in removed if one.leaked)),
+        **capped,
+        "per_word": per_word,
+        "empty_words": [name for name, count in per_word.items() if not count],
+    }
+
+
+def said(metrics: Mapping[str, Any]) -> str:
+    """Return the same in a line."""
+    chosen_from = [part for part in metrics["searched"] if part not in metrics["settled"]]
+    searched = sum(metrics["searched"][part] for part in chosen_from)
+    kept = sum(metrics["kept"].get(part, 0) for part in chosen_from)
+    with_some = len(metrics["per_word"]) - len(metrics["empty_words"])
+    out = ", ".join(f"{count} {reason}" for reason, count in reasons_of(metrics).items())
+    return f"{kept} of {searched} images for {counted(with_some, 'word')}" + (f"; not {out}" if out else "")
+
+
+def reasons_of(metrics: Mapping[str, Any]) -> dict[str, int]:
+    """Return how many images were not taken, by reason in words."""
+    reasons = {
+        "unreadable": metrics["unreadable"],
+        "far from every word": metrics["far"],
+        "nearer to other words": metrics["other_words"],
+        **metrics["removed"],
+        "more than per_word": metrics["over_cap"],
+        "more than balance": metrics["over_balance"],
+    }
+    return {reason: count for reason, count in reasons.items() if count}
