@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from edgeproof_configs.errors import DataError, UsageError
 from edgeproof_data.paths import some_of
-from edgeproof_data.shards.storage import HTTP, file_system
+from edgeproof_data.shards.storage import HTTP, listed
 
 MOST_SHARDS = 100_000
 SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*://")
@@ -114,8 +114,7 @@ def _listed_there(pattern: str) -> list[str]:
         raise UsageError(
             f"a web server does not list its files: '{pattern}'", fix="write braces, as in {000..099}"
         )
-    system, path = file_system(pattern)
-    found = sorted(str(system.unstrip_protocol(one)) for one in system.glob(path))
+    found = listed(pattern)
     if not found:
         raise DataError(f"no shard is named like '{pattern}'", fix="correct the pattern")
     return found

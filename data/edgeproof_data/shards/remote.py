@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from edgeproof_configs.errors import DataError, EdgeproofError
 from edgeproof_configs.files import CHUNK_BYTES, explain_os_errors, read_json, sha256_of, write_json
-from edgeproof_data.shards.storage import HTTP, file_system
+from edgeproof_data.shards.storage import HTTP, file_system, reason_of
 
 ATTEMPTS = 4
 TIMEOUT_SECONDS = 30.0
@@ -33,6 +33,8 @@ SLOWEST_BYTES_PER_SECOND = 1000.0
 """On average, once the time-out has passed."""
 LARGEST_SHARD_BYTES = 64 << 30
 AGENT = "edgeproof"
+DISK = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG)
+"""What is wrong with the disk here, and no reason to ask for the shard again."""
 
 
 class _InterruptedError(Exception):
@@ -98,8 +100,13 @@ def _whole(copy: Path, address: str) -> dict[str, Any] | None:
     side = _sidecar(copy)
     if not (copy.is_file() and side.is_file()):
         return None
-    told = read_json(side)
-    return told if told["address"] == address and told["size"] == copy.stat().st_size else None
+    try:
+        told = read_json(side)
+        same = (told["address"], told["size"]) == (address, copy.stat().st_size)
+        return told if same and isinstance(told["sha256"], str) else None
+    except (EdgeproofError, KeyError, TypeError):
+        # Whatever is wrong with the note, the shard can be fetched again.
+        return None
 
 
 def _fetch(address: str, copy: Path) -> dict[str, Any]:
@@ -107,8 +114,8 @@ def _fetch(address: str, copy: Path) -> dict[str, Any]:
     part.unlink(missing_ok=True)
     try:
         with explain_os_errors(copy):
-            told = _over_http(address, part) if address.startswith(HTTP) else _over_fsspec(address, part)
-            told = {"address": address, "size": part.stat().st_size, "sha256": sha256_of(part), **told}
+            tag = _repeated(address, part)
+            told = {"address": address, "size": part.stat().st_size, "sha256": sha256_of(part), "etag": tag}
             _sidecar(copy).unlink(missing_ok=True)
             part.replace(copy)
     finally:
@@ -117,32 +124,23 @@ def _fetch(address: str, copy: Path) -> dict[str, Any]:
     return told
 
 
-def _over_fsspec(address: str, part: Path) -> dict[str, Any]:
-    system, path = file_system(address)
-    with _explained(address):
-        size = system.info(path).get("size")
-        _check_room(address, part, size)
-        with system.open(path, "rb") as source, part.open("wb") as target:
-            got = _copy(source, target, 0)
-    if size is not None and got != size:
-        raise _wrong_length(address, got, size)
-    return {}
+def _repeated(address: str, part: Path) -> str:
+    """Fetch with a few attempts, and return the server's name for this version of the shard.
 
-
-def _over_http(address: str, part: Path) -> dict[str, Any]:
-    """Fetch with a few attempts; one that was cut goes on where it stopped, if the server can."""
+    Over http one that was cut goes on where it stopped, if the server can; from elsewhere each begins anew.
+    """
+    once = _over_http if address.startswith(HTTP) else _over_fsspec
     tag, wait = "", WAIT_SECONDS
     for attempt in range(1, ATTEMPTS + 1):
         try:
             with _explained(address):
-                tag = _attempt(address, part, tag)
-            return {"etag": tag}
+                return once(address, part, tag)
         except _InterruptedError as error:
             if attempt == ATTEMPTS:
                 raise DataError(
                     f"this shard cannot be fetched: {error} ({ATTEMPTS} attempts)",
                     where=address,
-                    fix="run the same command again when the server answers",
+                    fix="run the same command again when the server answers, or log in to it",
                 ) from error
             tag = error.tag
             time.sleep(wait)
@@ -150,8 +148,18 @@ def _over_http(address: str, part: Path) -> dict[str, Any]:
     raise AssertionError("unreachable")
 
 
-def _attempt(address: str, part: Path, tag: str) -> str:
-    """Fetch the rest of a shard and return the server's name for this version of it."""
+def _over_fsspec(address: str, part: Path, tag: str) -> str:
+    system, path = file_system(address)
+    size = system.info(path).get("size")
+    _check_room(address, part, size)
+    with system.open(path, "rb") as source, part.open("wb") as target:
+        got = _copy(address, source, target, 0)
+    if size is not None and got != size:
+        raise _InterruptedError(f"{got:,} bytes came, {size:,} were promised")
+    return tag
+
+
+def _over_http(address: str, part: Path, tag: str) -> str:
     have = part.stat().st_size if part.exists() and tag else 0
     headers = {"User-Agent": AGENT, "Accept-Encoding": "identity"}
     headers |= {"Range": f"bytes={have}-", "If-Range": tag} if have else {}
@@ -167,19 +175,20 @@ def _attempt(address: str, part: Path, tag: str) -> str:
         resumed = answer.status == http.client.PARTIAL_CONTENT
         if resumed and not (answer.headers.get("Content-Range") or "").startswith(f"bytes {have}-"):
             raise _InterruptedError("the server sends another part than it was asked for")
+        if resumed and new_tag not in ("", tag):
+            raise _InterruptedError("the shard changed while it was fetched")
+        known = new_tag or (tag if resumed else "")
         start = have if resumed else 0
         length = _length_of(answer.headers)
         _check_room(address, part, length)
         with part.open("ab" if resumed else "wb") as target:
             try:
-                got = _copy(answer, target, start) - start
-            except (http.client.HTTPException, OSError) as error:
-                if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                    raise
-                raise _InterruptedError(str(error) or type(error).__name__, new_tag) from error
+                got = _copy(address, answer, target, start) - start
+            except _InterruptedError as error:
+                raise _InterruptedError(str(error), known) from error
     if length is not None and got < length:
-        raise _InterruptedError(f"{start + got} of {start + length} bytes came", new_tag)
-    return new_tag
+        raise _InterruptedError(f"{start + got:,} of {start + length:,} bytes came", known)
+    return known
 
 
 def _length_of(headers: Mapping[str, str]) -> int | None:
@@ -187,12 +196,22 @@ def _length_of(headers: Mapping[str, str]) -> int | None:
     return int(value) if value is not None and value.isdigit() else None
 
 
-def _copy(source: IO[bytes], target: IO[bytes], start: int) -> int:
-    """Append a stream to a file and return how long the file is; never more than a shard may have."""
+def _copy(address: str, source: IO[bytes], target: IO[bytes], start: int) -> int:
+    """Append a stream to a file and return how long the file is; never more than a shard may have.
+
+    Raises:
+        _InterruptedError: the stream breaks off, or trickles. What the file complains of is raised as it is.
+    """
     size, began = start, time.monotonic()
     # One that waits until a chunk is full would never notice bytes that only trickle.
     read = getattr(source, "read1", source.read)
-    while chunk := read(CHUNK_BYTES):
+    while True:
+        try:
+            chunk = read(CHUNK_BYTES)
+        except Exception as error:
+            raise _InterruptedError(reason_of(error)) from error
+        if not chunk:
+            return size
         size += len(chunk)
         seconds = time.monotonic() - began
         if seconds > TIMEOUT_SECONDS and (size - start) / seconds < SLOWEST_BYTES_PER_SECOND:
@@ -200,10 +219,10 @@ def _copy(source: IO[bytes], target: IO[bytes], start: int) -> int:
         if size > LARGEST_SHARD_BYTES:
             raise DataError(
                 f"this does not end after {LARGEST_SHARD_BYTES >> 30} GiB",
+                where=address,
                 fix="shards of about 1 GiB are common: make smaller ones",
             )
         target.write(chunk)
-    return size
 
 
 def _check_room(address: str, part: Path, size: int | None) -> None:
@@ -216,12 +235,6 @@ def _check_room(address: str, part: Path, size: int | None) -> None:
         )
 
 
-def _wrong_length(address: str, got: int, size: int) -> DataError:
-    return DataError(
-        f"this shard came with {got:,} bytes, {size:,} were promised", where=address, fix="run again"
-    )
-
-
 @contextmanager
 def _explained(address: str) -> Iterator[None]:
     """Sort what goes wrong on the way into what another attempt may mend, and what not."""
@@ -231,16 +244,20 @@ def _explained(address: str) -> Iterator[None]:
         raise
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code in (408, 429) or error.code >= 500:
+        # 416: what is there already is longer than the shard is now.
+        if error.code in (408, 416, 425, 429) or error.code >= 500:
             raise _InterruptedError(f"the server answers {error.code}") from error
         raise DataError(
             f"the server answers {error.code}: {str(error.reason)[:80]}",
             where=address,
             fix="correct the address",
         ) from error
-    except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
-        raise _InterruptedError(str(getattr(error, "reason", error)) or type(error).__name__) from error
     except FileNotFoundError as error:
         raise DataError("there is no such shard", where=address, fix="correct the address") from error
-    except PermissionError as error:
-        raise DataError("this may not be read", where=address, fix="log in to this storage") from error
+    except (PermissionError, IsADirectoryError) as error:
+        words = "this may not be read" if isinstance(error, PermissionError) else "this is a folder, no shard"
+        raise DataError(words, where=address, fix="log in to this storage, or correct the address") from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in DISK:
+            raise
+        raise _InterruptedError(reason_of(error)) from error

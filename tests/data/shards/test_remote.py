@@ -16,6 +16,7 @@ from edgeproof_data.shards import remote
 from edgeproof_data.shards.remote import fetch
 
 BODY = bytes(range(256)) * 40
+OTHER = BODY[::-1]
 
 
 class Server(BaseHTTPRequestHandler):
@@ -32,11 +33,13 @@ class Server(BaseHTTPRequestHandler):
         how = self.path.strip("/").split(".")[0]
         getattr(self, how, self.missing)()
 
-    def answer(self, body: bytes, length: int, kind: str = "application/x-tar", code: int = 200) -> None:
+    def answer(
+        self, body: bytes, length: int, kind: str = "application/x-tar", code: int = 200, tag: str = '"v1"'
+    ) -> None:
         self.send_response(code)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(length))
-        self.send_header("ETag", '"v1"')
+        self.send_header("ETag", tag)
         if code == 206:
             self.send_header("Content-Range", f"bytes {len(BODY) - length}-{len(BODY) - 1}/{len(BODY)}")
         self.end_headers()
@@ -70,6 +73,24 @@ class Server(BaseHTTPRequestHandler):
         else:
             start = int(wanted.removeprefix("bytes=").rstrip("-"))
             self.answer(BODY[start:], len(BODY) - start, code=206)
+
+    def swapped(self) -> None:
+        """Stop in the middle, then offer the rest of another version as if it were the same one."""
+        if len(Server.asked) == 1:
+            self.answer(BODY[:5000], len(BODY))
+        elif self.headers.get("Range"):
+            self.answer(OTHER[5000:], len(OTHER) - 5000, code=206, tag='"v2"')
+        else:
+            self.answer(OTHER, len(OTHER), tag='"v2"')
+
+    def shrunk(self) -> None:
+        """Stop in the middle, then be shorter than that."""
+        if len(Server.asked) == 1:
+            self.answer(BODY[:5000], len(BODY))
+        elif self.headers.get("Range"):
+            self.send_error(416)
+        else:
+            self.answer(BODY[:3000], 3000)
 
     def round(self) -> None:
         """Send in circles."""
@@ -124,6 +145,14 @@ def test_fetch__a_copy_that_was_cut_is_fetched_again(server: str, tmp_path: Path
 def test_fetch__waits_for_a_busy_server(server: str, tmp_path: Path):
     assert fetch(f"{server}/busy.tar", tmp_path).read_bytes() == BODY
     assert len(Server.asked) == 3
+
+
+@pytest.mark.parametrize(("name", "body"), [("swapped", OTHER), ("shrunk", BODY[:3000])])
+def test_fetch__halves_of_two_versions_are_not_put_together(
+    server: str, tmp_path: Path, name: str, body: bytes
+):
+    assert fetch(f"{server}/{name}.tar", tmp_path).read_bytes() == body
+    assert [wanted for _, wanted in Server.asked] == [None, "bytes=5000-", None]
 
 
 def test_fetch__goes_on_where_the_connection_was_cut(server: str, tmp_path: Path):
