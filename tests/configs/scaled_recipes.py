@@ -15,9 +15,11 @@ import yaml
 from safetensors.torch import save_file
 
 from edgeproof_configs.files import FileTable
-from edgeproof_configs.loader import load_recipe, recipe_path
+from edgeproof_configs.loader import component_config, load_recipe, recipe_path
+from edgeproof_configs.registry import build
 from edgeproof_configs.run import RunDir
 from edgeproof_configs.stage import StageContext
+from edgeproof_train.curate import curate_stage
 from edgeproof_train.stages import embed_stage, teacher_stage, train_stage
 
 SOLIDS = {"kind": "solids", "image_size": 32, "objects": 1, "views": 2, "val_views": 1} | {
@@ -92,6 +94,9 @@ class Scaled:
             self.teach(context)
         elif getattr(recipe.teacher, "pca", None):
             teacher_stage(context)
+        if recipe.curate is not None:
+            curate = curate_stage(context)
+            run.finish("curate", "", curate.outputs, 0.0, curate.metrics)
         embed = embed_stage(context)
         run.finish("embed", "", embed.outputs, 0.0, embed.metrics)
         train_stage(context)
@@ -125,6 +130,10 @@ class Scaled:
                 "eval_every": 2,
             }
         )
+        if "curate" in plain:
+            plain["curate"] = {"floor": -1.0, "near": False}
+            plain["data"] = unlabelled_solids()
+            plain["head"] |= {"labels": "labels.txt"}
         if of_objects:
             plain["train"] |= small_steps(plain["train"])
             plain["head"] |= {"of": "train"} if plain["head"]["kind"] == "gallery" else {}
@@ -185,3 +194,11 @@ def without(part: dict[str, Any], *keys: str) -> dict[str, Any]:
 def epochs_of(run: RunDir) -> list[dict[str, Any]]:
     """Return the rows that the train stage has written, one an epoch."""
     return [row for row in run.metrics() if row["stage"] == "train" and row["event"] == "epoch"]
+
+
+def unlabelled_solids() -> dict[str, Any]:
+    """Return the solids as a folder of photos without labels, which their captions are still of."""
+    source: Any = build("data", component_config("data", SOLIDS))
+    source.prepare()
+    told = {"val": "val", "labels": "none", "captions": "captions.csv"}
+    return {"kind": "image_folder", "root": str(source.root)} | told

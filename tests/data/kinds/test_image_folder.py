@@ -224,3 +224,25 @@ def test_image_folder__real_photos(real_data: Path):
     assert len(data.split("test")) == 2465
     assert len(data.split("val")) == 165
     assert np.bincount(data.split("train").labels).min() >= 5
+
+
+def test_image_folder__test_is_a_fraction(make_images: MakeImages) -> None:
+    root = make_images(*(f"{name}/{n}.png" for name in ("cat", "dog") for n in range(20)))
+    data = source(root, train=".", test=0.2, val=0.1)
+    counts = {part: len(data.split(part)) for part in ("train", "val", "test")}
+    assert counts == {"train": 28, "val": 4, "test": 8}
+    paths = [path for part in counts for path in data.split(part).paths]
+    assert len(set(paths)) == 40
+    assert source(root, train=".", test=0.2, val=0.3).split("test").paths == data.split("test").paths
+    assert source(root, train=".", test=0.2, val=0.1, seed=1).split("test").paths != data.split("test").paths
+    held = source(root, train=".", test=0.2, val=0.1, unseen=("dog",))
+    assert {path.split("/")[0] for path in held.split("train").paths} == {"cat"}
+    assert sum(path.startswith("dog/") for path in held.split("test").paths) == 20
+    bare = source(root, train=".", test=0.2, val=0.1, labels="none")
+    assert (bare.split("test").labels == -1).all()
+    assert len(bare.split("test")) == 8
+
+
+def test_image_folder__fractions_leave_something_to_train_on(pets: Path) -> None:
+    with pytest.raises(ValidationError, match="leave nothing to train on"):
+        source(pets, val=0.5, test=0.5)
