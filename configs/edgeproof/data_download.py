@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from edgeproof_configs.errors import UsageError
-from edgeproof_data.download.fetching import INCOMING, FetchOptions, claim, fetch_shards
-from edgeproof_data.download.intake import FAILED, IMAGES, Format, Intake, take_in, told_before
+from edgeproof_data.download.fetching import INCOMING, FetchOptions, alone, claim, fetch_shards
+from edgeproof_data.download.intake import FAILED, IMAGES, Format, Intake, take_in, taken_in, told_before
 from edgeproof_data.download.url_list import AddressList, read_addresses
 from edgeproof_data.paths import counted
 
@@ -33,13 +33,16 @@ def download(listed: Path, out: Path, options: FetchOptions, *, form: str, as_js
     if form not in FORMATS:
         raise UsageError(f"unknown --format '{form}'", fix=f"one of {', '.join(FORMATS)}")
     given = read_addresses(listed)
-    if not (out / IMAGES).exists() or (out / INCOMING).exists():
-        shards = fetch_shards(given.addresses, out, options)
-        found = take_in(out, shards, FORMATS[form])
+    claim(out, given.addresses, options)
+    with alone(out):
+        if (out / IMAGES).exists():
+            found = told_before(out)
+        else:
+            shards = fetch_shards(given.addresses, out, options, taken_in(out))
+            found = take_in(
+                out, shards, FORMATS[form], [one.url for one in given.addresses], options.shard_size
+            )
         shutil.rmtree(out / INCOMING, ignore_errors=True)
-    else:
-        claim(out, given.addresses, options)
-        found = told_before(out)
     told = told_of(out, given, found)
     print(json.dumps(told, indent=2, ensure_ascii=False) if as_json else "\n".join(lines(told)))
     return 0

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import math
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -52,22 +55,28 @@ class FetchOptions:
     limits: Limits = field(default_factory=Limits)
 
 
-def fetch_shards(addresses: Sequence[Address], out: Path, options: FetchOptions) -> list[int]:
+def fetch_shards(
+    addresses: Sequence[Address], out: Path, options: FetchOptions, taken_in: Collection[int] = ()
+) -> list[int]:
     """Fetch all addresses into `OUT/.incoming` and return the numbers of its shards.
 
     Shards that an earlier, stopped call finished are kept.
 
+    Args:
+        addresses: of the list.
+        out: the folder of the download, which was claimed.
+        options: how images are fetched.
+        taken_in: shards that need no fetching any more.
+
     Raises:
         MissingPackageError: img2dataset is not installed.
-        UsageError: the folder is of another list or of other settings.
         EdgeproofError: shards did not finish.
     """
     wanted = list(range(math.ceil(len(addresses) / options.shard_size)))
-    claim(out, addresses, options)
     incoming = out / INCOMING
-    if set(wanted) - set(finished(incoming)):
+    if set(wanted) - set(finished(incoming)) - set(taken_in):
         _run(addresses, incoming, options)
-    missing = sorted(set(wanted) - set(finished(incoming)))
+    missing = sorted(set(wanted) - set(finished(incoming)) - set(taken_in))
     if missing:
         raise EdgeproofError(
             f"{len(missing)} of {len(wanted)} shards did not finish",
@@ -101,6 +110,21 @@ def claim(out: Path, addresses: Sequence[Address], options: FetchOptions) -> Non
     write_json(card, mine)
 
 
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Hold the folder of a download for this process.
+
+    Raises:
+        UsageError: another one works in it.
+    """
+    with (out / ".lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError("another download works in this folder", where=out, fix="wait for it") from error
+        yield
+
+
 def finished(incoming: Path) -> list[int]:
     """Return the numbers of the shards that were written to their end."""
     if not incoming.is_dir():
@@ -126,14 +150,21 @@ def _run(addresses: Sequence[Address], incoming: Path, options: FetchOptions) ->
     with (
         (incoming / "fetch.log").open("ab") as log,
         progress("download", total, "shards") as shown,
-        subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **QUIET}) as process,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, **QUIET},
+            start_new_session=True,
+        ) as process,
     ):
         try:
             while process.poll() is None:
                 time.sleep(POLL_SECONDS)
                 shown.advance(len(finished(incoming)) - shown.done)
         except BaseException:
-            process.terminate()
+            os.killpg(process.pid, signal.SIGKILL)
             raise
 
 

@@ -17,6 +17,7 @@ from edgeproof_configs.errors import DataError
 from edgeproof_configs.files import atomic_open, write_bytes, write_text
 from edgeproof_configs.progress import progress
 from edgeproof_data.download.fetching import INCOMING
+from edgeproof_data.paths import counted
 from edgeproof_deploy.runtime.preprocess import ImageError, open_image
 
 Format = Literal["files", "webdataset"]
@@ -47,16 +48,23 @@ class Intake:
     reasons: dict[str, int]
 
 
-def take_in(out: Path, shards: Sequence[int], form: Format) -> Intake:
+def taken_in(out: Path) -> list[int]:
+    """Return the numbers of the shards that were checked and stored to their end."""
+    return sorted(int(log.stem) for log in (out / LOG).glob("*.csv") if log.stem.isdigit())
+
+
+def take_in(out: Path, shards: Sequence[int], form: Format, urls: Sequence[str], shard_size: int) -> Intake:
     """Check the images of fetched shards, store them, and write `images.csv` and `failed.csv`.
 
     Args:
         out: the folder of the download.
         shards: the numbers of its shards, all fetched.
         form: `files` (`images/ab/abcd….jpg`) or `webdataset` (`shards/00000.tar`).
+        urls: of all addresses, in the order of the list.
+        shard_size: addresses of a shard.
 
     Raises:
-        DataError: a shard is cut, or no image could be had.
+        DataError: a shard is cut or lacks addresses, or no image could be had.
     """
     seen: set[str] = set()
     lines: list[Line] = []
@@ -64,7 +72,7 @@ def take_in(out: Path, shards: Sequence[int], form: Format) -> Intake:
         for shard in shards:
             log = out / LOG / f"{shard:05d}.csv"
             if not log.exists():
-                _take_shard(out, shard, form, seen)
+                _take_shard(out, shard, form, seen, urls[shard * shard_size : (shard + 1) * shard_size])
             told = read_log(log)
             seen |= {line.sha256 for line in told if line.status == TAKEN}
             lines += told
@@ -72,7 +80,11 @@ def take_in(out: Path, shards: Sequence[int], form: Format) -> Intake:
     taken = [line for line in lines if line.status == TAKEN]
     write_text(out / FAILED, _csv([line for line in lines if line.status != TAKEN]))
     if not taken:
-        raise DataError("no image could be had", where=out / FAILED, fix="the reason of each is there")
+        raise DataError(
+            "no image could be had",
+            where=out / FAILED,
+            fix="the reason of each is there; to ask once more name a new folder",
+        )
     write_text(out / IMAGES, _csv(taken))
     return told_before(out)
 
@@ -89,11 +101,11 @@ def read_log(file: Path) -> list[Line]:
         return [Line(**row) for row in csv.DictReader(handle)]
 
 
-def _take_shard(out: Path, shard: int, form: Format, seen: set[str]) -> None:
+def _take_shard(out: Path, shard: int, form: Format, seen: set[str], urls: Sequence[str]) -> None:
     """Store the images of a shard and write its log, last."""
     source = out / INCOMING / f"{shard:05d}.tar"
     known, lines, kept = set(seen), [], []
-    for told, data in _samples(source, out / INCOMING / f"{shard:05d}.parquet"):
+    for told, data in _samples(source, urls):
         line = _line(told)
         if data is not None:
             line = _checked(line, data, known)
@@ -112,23 +124,35 @@ def _take_shard(out: Path, shard: int, form: Format, seen: set[str]) -> None:
     source.unlink(missing_ok=True)
 
 
-def _samples(source: Path, table: Path) -> Iterator[tuple[dict[str, Any], bytes | None]]:
-    """Yield what the table says of each address, in its order, with the image where there is one."""
+def _samples(source: Path, urls: Sequence[str]) -> Iterator[tuple[dict[str, Any], bytes | None]]:
+    """Yield what the table beside a shard says of each address, in its order, with the image if there is one.
+
+    Raises:
+        DataError: shard or table are cut, or an address is not in it; they count as not fetched from here on.
+    """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = sorted(pq.read_table(table).to_pylist(), key=lambda row: row["key"])
     try:
+        table = pq.read_table(source.with_suffix(".parquet"))
+        rows = sorted(table.to_pylist(), key=lambda row: row["key"])
+        lost = set(urls) - {row["url"] for row in rows}
+        if lost:
+            raise EOFError(f"{counted(len(lost), 'address', 'addresses')} not in it")
         with tarfile.open(source, "r:") as archive:
             members = {member.name: member for member in archive if member.isreg()}
             for row in rows:
                 member = members.get(f"{row['key']}.jpg")
                 handle = None if member is None else archive.extractfile(member)
+                if handle is None and row["status"] == "success":
+                    raise EOFError(f"the image of {row['url']} is not in it")
                 yield row, None if handle is None else handle.read()
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except (tarfile.TarError, pa.ArrowException, OSError, EOFError, KeyError) as error:
+        source.with_name(f"{source.stem}_stats.json").unlink(missing_ok=True)
         raise DataError(
             f"a fetched shard is cut: {error}",
             where=source,
-            fix=f"delete {source.stem}_stats.json beside it and run the same command again",
+            fix="run the same command again: this shard is fetched anew",
         ) from error
 
 

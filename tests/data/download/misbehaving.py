@@ -39,6 +39,7 @@ class Stranger(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.0"
     asked: Counter[str]
     robots_status: int
+    gate: threading.Event
 
     def do_GET(self) -> None:
         name = self.path.lstrip("/").split("?")[0]
@@ -71,6 +72,11 @@ class Stranger(BaseHTTPRequestHandler):
 
     def answer_good(self, name: str) -> None:
         self.send(picture(int("0" + "".join(filter(str.isdigit, name)))))
+
+    def answer_gate(self, name: str) -> None:
+        """Answer nobody before the gate is open."""
+        self.gate.wait(60)
+        self.answer_good(name)
 
     def answer_private(self, name: str) -> None:
         self.send(picture(90))
@@ -175,9 +181,12 @@ class Stranger(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def stranger(robots_status: int = 200) -> Iterator[tuple[str, Counter[str]]]:
+def stranger(
+    robots_status: int = 200, gate: threading.Event | None = None
+) -> Iterator[tuple[str, Counter[str]]]:
     """Give the address of a running server, and how often each path was asked for."""
-    handler = type("Handler", (Stranger,), {"asked": Counter(), "robots_status": robots_status})
+    told = {"asked": Counter(), "robots_status": robots_status, "gate": gate or threading.Event()}
+    handler = type("Handler", (Stranger,), told)
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)

@@ -13,6 +13,7 @@ from tests.data.download.misbehaving import bomb, stranger
 
 from edgeproof.__main__ import main
 from edgeproof_data.check import scan
+from edgeproof_data.download.fetching import alone
 from edgeproof_data.folders import list_images
 from edgeproof_data.sets import unlabelled
 
@@ -97,13 +98,19 @@ def test_download__stopped_and_other_lists(tmp_path: Path, run: Run) -> None:
         listed.write_text("".join(f"{url}/good{number}\n" for number in range(1, 6)))
         options = ("--shard-size", 2, "--format", "webdataset", "--timeout", 5)
         assert run("data", "download", listed, out, *options)[0] == 0
-        # As if it had been stopped before the last shard was checked and its table written.
+        # As if it had been stopped before the table of all shards was written, or while it cleared away.
         whole = (out / "images.csv").read_bytes()
         (out / "images.csv").unlink()
         before = sum(asked.values())
         assert run("data", "download", listed, out, *options)[0] == 0
         assert (out / "images.csv").read_bytes() == whole
-        assert sum(asked.values()) > before
+        (out / ".incoming").mkdir()
+        assert run("data", "download", listed, out, *options)[0] == 0
+        assert not (out / ".incoming").exists()
+        assert sum(asked.values()) == before
+        with alone(out):
+            code, _, err = run("data", "download", listed, out, *options)
+        assert (code, "another download works" in err) == (2, True)
         listed.write_text(f"{url}/good9\n")
         code, _, err = run("data", "download", listed, out, *options)
         assert code == 2
