@@ -82,10 +82,13 @@ def parts_of(source: str, overrides: list[str]) -> list[Part]:
     from edgeproof_configs.registry import build
     from edgeproof_data.cache import EmbeddingCache
     from edgeproof_data.cache.layout import MANIFEST
+    from edgeproof_data.curated import TABLE, Curated
 
     recipe = load_recipe(str(place / "recipe.resolved.yaml") if is_run else source, overrides).recipe
     data = build("data", recipe.data)
     data.prepare()
+    if is_run and recipe.curate is not None:
+        data = Curated(data, place / "curate" / TABLE)
     caches = {
         split: EmbeddingCache.open(place / "embed" / split)
         for split in SPLITS

@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -80,6 +83,28 @@ def test_ship__report_tells_how_the_images_were_chosen(folder: Path) -> None:
     assert "top1" not in student["metrics"]
 
 
+def test_export__rows_of_a_run_are_those_that_were_chosen(folder: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    out = folder / "rows.parquet"
+    assert main(["data", "export", str(folder / "run"), str(out)]) == 0
+    exported = parquet.read_table(out).column("path").to_pylist()
+    assert sorted(exported) == sorted(row["path"] for row in chosen(folder / "run"))
+
+
+@pytest.mark.slow
+def test_curate__torchrun_chooses_what_one_process_chooses(folder: Path) -> None:
+    both = folder / "both"
+    both.mkdir()
+    shutil.copytree(folder / "run" / "teacher", both / "teacher")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
+    command += ["--", "edgeproof", "embed", str(folder / "from-words.yaml"), "--run", str(both)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (both / "curate" / "curated.csv").read_bytes() == (folder / "run/curate/curated.csv").read_bytes()
+    names = set(EmbeddingCache.open(both / "embed" / "train").paths)
+    assert names == {row["path"] for row in chosen(both) if row["part"] == "train"}
+
+
 def test_ship__again_and_with_another_floor(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, recipe = folder / "run", str(folder / "from-words.yaml")
     assert main(["ship", recipe, "--run", str(run)]) == 0
@@ -93,7 +118,7 @@ def test_ship__again_and_with_another_floor(folder: Path, capsys: pytest.Capture
     other = folder / "other"
     other.mkdir()
     for name in ("teacher", "curate"):
-        (run / name).rename(other / name)
+        shutil.copytree(run / name, other / name)
     assert main(["curate", narrower, "--run", str(other)]) == 0
     assert len(chosen(other)) < before
     kept = {file.name: os.stat(file).st_mtime_ns for file in (other / "curate" / "train").iterdir()}
