@@ -69,7 +69,16 @@ def write_shards(
                 _write_one(file, part, order[start : start + per_shard], dtype)
                 written.append(file)
                 shown.advance()
+    _remove_leftovers(folder, written)
     return written
+
+
+def _remove_leftovers(folder: Path, written: Sequence[Path]) -> None:
+    """Delete the halves of shards and tables that killed writings left under other names."""
+    names = {name for file in written for name in (f".{file.name}", f".{file.stem}.parquet")}
+    for file in folder.glob(".*"):
+        if file.name.rpartition(".")[0] in names:
+            file.unlink()
 
 
 def _check_plan(folder: Path, parts: Sequence[Part], per_shard: int, seed: int, dtype: str) -> None:
