@@ -14,6 +14,8 @@ from typing import IO, Any
 from edgeproof_configs.errors import EdgeproofError
 
 CHUNK_BYTES = 1 << 20
+TEMPORARY_ENDING = 8
+"""Characters that `tempfile` puts behind a name."""
 
 
 @contextmanager
@@ -27,9 +29,9 @@ def explain_os_errors(target: Path) -> Iterator[None]:
         yield
     except OSError as error:
         advice = {
-            28: "free some space or choose another place with --run DIR, then run the same command again",
-            30: "the file system is read-only: choose another place with --run DIR",
-            13: "this user may not write there: choose another place with --run DIR",
+            28: "free some space, or choose another place (of a run: --run DIR), then run the same again",
+            30: "the file system is read-only: choose another place (of a run: --run DIR)",
+            13: "this user may not write there: choose another place (of a run: --run DIR)",
         }
         if error.errno not in advice:
             raise
@@ -57,6 +59,12 @@ def atomic_open(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def half_written(path: Path, *names: str) -> bool:
+    """Whether this is what a killed `atomic_open` of one of these names left."""
+    name, _, ending = path.name.rpartition(".")
+    return len(ending) == TEMPORARY_ENDING and name in {f".{one}" for one in names}
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -98,6 +98,11 @@ class DataSource(ABC):
         self.config = config
 
     @property
+    def item(self) -> str:
+        """What its splits are sets of, in a word: `object` or `image`."""
+        return "object" if self.of_objects else "image"
+
+    @property
     @abstractmethod
     def root(self) -> Path:
         """The folder in which other relative paths of a recipe are looked for first."""

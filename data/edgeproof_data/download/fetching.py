@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeproof_configs.errors import EdgeproofError, MissingPackageError, UsageError
-from edgeproof_configs.files import digest_of, read_json, write_json
+from edgeproof_configs.files import digest_of, half_written, read_json, write_json
 from edgeproof_configs.progress import progress
 from edgeproof_data.download.guarded import Limits
 from edgeproof_data.download.url_list import Address
@@ -105,7 +105,7 @@ def claim(out: Path, addresses: Sequence[Address], options: FetchOptions) -> Non
                 fix="choose another folder, or run the command that began it",
             )
         return
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and any(not half_written(one, CARD) for one in out.iterdir()):
         raise UsageError("this folder is not empty", where=out, fix="choose a new one")
     write_json(card, mine)
 

@@ -29,6 +29,7 @@ class Part:
         captions: of each image, or None.
         dim: width of the embeddings; None where there are none.
         embeddings: gives those of some positions (n,) as float32 (n, dim), as the teacher gave them.
+        embedded_by: which embeddings these are; another text where they were others.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Part:
     captions: list[list[str]] | None = None
     dim: int | None = None
     embeddings: Reader | None = None
+    embedded_by: str = ""
 
     def label(self, index: int) -> str | None:
         """Return the class of an image in words; None where it has none."""
@@ -82,4 +84,4 @@ def _embedded(name: Any, images: ImageSet, captions: list[list[str]] | None, cac
     images = images.subset(kept)
     captions = None if captions is None else [captions[index] for index in kept.tolist()]
     rows = cache.find(images)
-    return Part(name, images, captions, cache.dim, lambda at: cache.rows(rows[at], raw=True))
+    return Part(name, images, captions, cache.dim, lambda at: cache.rows(rows[at], raw=True), cache.plan.name)

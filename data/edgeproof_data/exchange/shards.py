@@ -9,12 +9,20 @@ import math
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeproof_configs.errors import UsageError
-from edgeproof_configs.files import atomic_open, digest_of, read_json, write_json, write_text
+from edgeproof_configs.files import (
+    atomic_open,
+    digest_of,
+    half_written,
+    read_json,
+    write_json,
+    write_text,
+)
 from edgeproof_configs.progress import progress
 from edgeproof_data.exchange.columnar import FloatName, write_table
 from edgeproof_data.exchange.parts import Part
@@ -75,15 +83,17 @@ def write_shards(
 
 def _remove_leftovers(folder: Path, written: Sequence[Path]) -> None:
     """Delete the halves of shards and tables that killed writings left under other names."""
-    names = {name for file in written for name in (f".{file.name}", f".{file.stem}.parquet")}
+    names = [PLAN, CLASSES, *(name for file in written for name in (file.name, f"{file.stem}.parquet"))]
     for file in folder.glob(".*"):
-        if file.name.rpartition(".")[0] in names:
+        if half_written(file, *names):
             file.unlink()
 
 
 def _check_plan(folder: Path, parts: Sequence[Part], per_shard: int, seed: int, dtype: str) -> None:
     """Refuse a folder that holds other shards, or anything that no earlier writing left."""
-    contents = [[part.name, part.images.paths, part.images.stats().tolist(), part.dim] for part in parts]
+    contents = [
+        [part.name, part.dim, part.embedded_by, part.captions, *_told_of(part.images)] for part in parts
+    ]
     plan = {
         "format": 1,
         "contents": digest_of(contents),
@@ -95,10 +105,14 @@ def _check_plan(folder: Path, parts: Sequence[Part], per_shard: int, seed: int, 
     if file.exists():
         if read_json(file) != plan:
             raise UsageError("this folder holds other shards", where=folder, fix="name a new folder")
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and any(not half_written(one, PLAN) for one in folder.iterdir()):
         raise UsageError("this folder holds something else", where=folder, fix="name a new folder")
     else:
         write_json(file, plan)
+
+
+def _told_of(images: ImageSet) -> list[Any]:
+    return [images.paths, images.stats().tolist(), images.labels.tolist(), images.class_names]
 
 
 def _write_one(file: Path, part: Part, chosen: NDArray[np.int64], dtype: FloatName) -> None:

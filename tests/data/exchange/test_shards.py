@@ -4,6 +4,7 @@ import hashlib
 import json
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -117,3 +118,29 @@ def test_write_shards__another_folder_is_not_touched(parts: list[Part], tmp_path
     write_shards(tmp_path / "out", parts, 8)
     with pytest.raises(UsageError, match="other shards"):
         write_shards(tmp_path / "out", parts, 9)
+
+
+def test_write_shards__other_labels_captions_or_embeddings_are_other_shards(
+    parts: list[Part], tmp_path: Path
+):
+    pytest.importorskip("pyarrow")
+    parts = [replace(part, embedded_by="a teacher") for part in parts]
+    write_shards(tmp_path / "out", parts, 8)
+    relabelled = replace(parts[0].images, labels=1 - parts[0].images.labels)
+    for changed in (
+        replace(parts[0], embedded_by="another one"),
+        replace(parts[0], images=relabelled),
+        replace(parts[0], images=replace(parts[0].images, class_names=("c1", "c0"))),
+        replace(parts[0], captions=[["other"]] * COUNT),
+    ):
+        with pytest.raises(UsageError, match="other shards"):
+            write_shards(tmp_path / "out", [changed, parts[1]], 8)
+    assert len(write_shards(tmp_path / "out", parts, 8)) == 6
+
+
+def test_write_shards__killed_before_anything_was_written(parts: list[Part], tmp_path: Path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".shards.json.abcdefgh").write_text('{"for')
+    write_shards(tmp_path / "out", parts, 8)
+    write_shards(tmp_path / "whole", parts, 8)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")

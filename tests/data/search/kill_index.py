@@ -45,12 +45,12 @@ class Witness(Teacher):
     def _identity(self) -> dict[str, Any]:
         return {"weights_sha256": "0" * 64}
 
-    def _encode_image(self, image: Tensor) -> Tensor:
+    def _encode_image(self, image_BCHW: Tensor) -> Tensor:
         with self.seen.open("a") as report:
-            for one in image:
+            for one in image_BCHW:
                 report.write(f"{hashlib.sha256(one.numpy().tobytes()).hexdigest()}\n")
         time.sleep(0.02)
-        return torch.nn.functional.adaptive_avg_pool2d(image, 4).flatten(1)
+        return torch.nn.functional.adaptive_avg_pool2d(image_BCHW, 4).flatten(1)
 
 
 class Chosen(TeacherChoice):
