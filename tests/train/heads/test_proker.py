@@ -118,7 +118,7 @@ def test_reduced_system__the_keys_as_centres_are_exact(ridge: float, monkeypatch
     residual = np.random.default_rng(1).normal(size=(20, 3)).astype(np.float32)
     exact = exact_system(rows, residual, 4.0).solved(ridge)
     reduced = reduced_system(rows, residual, rows, 4.0).solved(ridge)
-    near = kernel(queries(50), rows, 4.0)
+    near = kernel(queries(50).astype(np.float32), rows, 4.0)
     np.testing.assert_allclose(near @ reduced, near @ exact, rtol=1e-2, atol=1e-3)
 
 

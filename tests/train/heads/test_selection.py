@@ -35,6 +35,20 @@ def test_shares_right__equal_to_trying_each_factor() -> None:
     assert len(set(tried)) >= 5
 
 
+def test_shares_right__equal_scores_and_every_sign() -> None:
+    random = np.random.default_rng(3)
+    for _ in range(50):
+        base, extra = random.integers(-2, 3, (2, 20, 4)).astype(np.float32)
+        labels = random.integers(0, 4, 20)
+        tried = []
+        for factor in (0.0, 0.3, 0.7, 4.1):
+            scores = base + np.float32(factor) * extra
+            own = scores[np.arange(20), labels]
+            scores[np.arange(20), labels] = -np.inf
+            tried.append((own > scores.max(axis=1)).mean())
+        np.testing.assert_allclose(shares_right(base, extra, labels, np.array([0.0, 0.3, 0.7, 4.1])), tried)
+
+
 def test_shares_right__classes_that_the_extra_does_not_tell_apart() -> None:
     base = np.array([[2.0, 1.0, 0.0], [1.0, 2.0, 0.0], [1.0, 1.0, 0.0]])
     extra = np.array([[1.0, 1.0, 5.0]] * 3)

@@ -146,17 +146,22 @@ def test_class_votes__classes_of_different_sizes_and_every_doubling() -> None:
     labels = random.permutation(np.repeat(np.arange(4), [1, 5, 2, 3]))
     keys = Rows(unit_rows(random.normal(size=(11, 12))).astype(np.float32), labels)
     images = queries(7).astype(np.float32)
-    blocks = ClassVotes(keys, 4).of_block(images, (0.5, 0.7), 3)
+    ((part, blocks),) = ClassVotes(keys, 4).on_grid(images, (0.5, 0.7), 3)
+    assert part == slice(0, 7)
     for votes, beta in zip(blocks, (0.5, 1.0, 2.0, 0.7, 1.4, 2.8), strict=True):
         expected = np.exp(-beta * (1 - images @ keys.features.T)) @ np.eye(4)[labels]
         np.testing.assert_allclose(votes, expected, rtol=1e-5)
 
 
-def test_class_votes__blocks_cover_all_images(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("raised", [70, 30])
+def test_class_votes__blocks_cover_all_images(monkeypatch: pytest.MonkeyPatch, raised: int) -> None:
     images = queries(60).astype(np.float32)
-    whole = ClassVotes(make().photos(), 4).of(images, 2.0)
+    whole = ClassVotes(make().photos(), 4).of_each(images, (2.0, 3.0))
     monkeypatch.setattr("edgeproof_train.heads.class_votes.BLOCK_AFFINITIES", 70)
-    np.testing.assert_allclose(ClassVotes(make().photos(), 4).of(images, 2.0), whole, rtol=1e-6)
+    monkeypatch.setattr("edgeproof_train.heads.class_votes.RAISED_AFFINITIES", raised)
+    cache = ClassVotes(make().photos(), 4)
+    np.testing.assert_allclose(cache.of_each(images, (2.0, 3.0)), whole, rtol=1e-6)
+    np.testing.assert_allclose(cache.of(images, 3.0), whole[1], rtol=1e-6)
 
 
 def test_fit__real_features_with_text(real_data: Path) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+import torch
 
+from edgeproof_train.heads.class_sums import class_sums
 from edgeproof_train.heads.evidence import Rows
 from edgeproof_train.heads.merged_keys import grouped, shared_out
 from edgeproof_train.metrics import unit_rows
@@ -35,15 +36,14 @@ class System(NamedTuple):
         matrix = self.gram.copy() if self.penalty is None else self.gram + ridge * self.penalty
         size = len(matrix)
         matrix[np.diag_indices(size)] += ridge if self.penalty is None else JITTER * np.trace(matrix) / size
-        return cho_solve(cho_factor(matrix, overwrite_a=True, check_finite=False), self.target)
+        lower = torch.linalg.cholesky(torch.from_numpy(matrix))
+        return torch.cholesky_solve(torch.from_numpy(self.target), lower).numpy()
 
 
 def kernel(first_ND: np.ndarray, second_MD: np.ndarray, beta: float) -> np.ndarray:
     """Return `exp(-beta (1 - x.x'))` of unit rows, (N, M), in their type."""
-    near = first_ND @ second_MD.T
-    near -= near.dtype.type(1)
-    near *= near.dtype.type(beta)
-    return np.exp(near, out=near)
+    near = torch.from_numpy(first_ND) @ torch.from_numpy(second_MD).T
+    return near.sub_(1).mul_(beta).exp_().numpy()
 
 
 def exact_system(keys_ND: np.ndarray, residual_NK: np.ndarray, beta: float) -> System:
@@ -65,7 +65,7 @@ def reduced_system(
     step = max(1, BLOCK_NUMBERS // size)
     for start in range(0, len(keys_ND), step):
         near = kernel(keys_ND[start : start + step], centres_MD, beta)
-        target += near.T @ residual_NK[start : start + step]
+        target += (torch.from_numpy(near).T @ torch.from_numpy(residual_NK[start : start + step])).numpy()
         wide = near.astype(np.float64)
         gram += wide.T @ wide
     own = centres_MD.astype(np.float64)
@@ -96,11 +96,11 @@ def centres_of(keys: Rows, count: int) -> np.ndarray:
     """
     held = np.unique(keys.labels, return_counts=True)[1]
     order = np.argsort(keys.labels, kind="stable")
-    parts: Sequence[np.ndarray] = np.split(keys.features[order], np.cumsum(held)[:-1])
-    found = []
+    features = keys.features[order]
+    parts: Sequence[np.ndarray] = np.split(features, np.cumsum(held)[:-1])
+    groups, total = [], 0
     for rows, most in zip(parts, shared_out(held, count), strict=True):
         group = grouped(rows, int(most)) if most > 1 else np.zeros(len(rows), np.int64)
-        sums = np.zeros((int(group.max()) + 1, rows.shape[1]))
-        np.add.at(sums, group, rows)
-        found.append(sums)
-    return unit_rows(np.concatenate(found)).astype(np.float32)
+        groups.append(group + total)
+        total += int(group.max()) + 1
+    return unit_rows(class_sums(features, np.concatenate(groups), total)).astype(np.float32)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
+import torch
 from pydantic import model_validator
 
 from edgeproof_configs.registry import register
 from edgeproof_configs.schema import PositiveInt
 from edgeproof_deploy.runtime.linear_head import LinearHead
+from edgeproof_train.heads.class_sums import class_sums
 from edgeproof_train.heads.evidence import Evidence, Part, Rows, require
 from edgeproof_train.heads.fitted import Fitted, FittedConfig, FittedKind
 
@@ -32,13 +34,17 @@ class Blend(NamedTuple):
         alpha: (K,) what the text of each class counts.
     """
 
-    weight: np.ndarray
-    bias: np.ndarray
-    alpha: np.ndarray
+    weight: torch.Tensor
+    bias: torch.Tensor
+    alpha: torch.Tensor
 
-    def matrix(self, text_KD: np.ndarray | None) -> np.ndarray:
+    def matrix(self, text_KD: torch.Tensor | None) -> torch.Tensor:
         """Return `w_k + alpha_k t_k` (K, D)."""
         return self.weight if text_KD is None else self.weight + self.alpha[:, None] * text_KD
+
+    def copy(self) -> Blend:
+        """Return one that stays as it is while this one is trained."""
+        return Blend(*(part.clone() for part in self))
 
 
 @register("head")
@@ -89,25 +95,25 @@ class LPPlusPlus(FittedKind):
         assert evidence.shots is not None
         training = Training(config, evidence.shots, evidence.text, len(evidence.names))
         steps = config.steps or (300 if training.full else 150)
-        best, best_step, best_right = training.blend(), 0, -1
+        best, best_step, best_right = training.blend, 0, -1
         for step in range(1, steps + 1):
             training.step(step)
             if evidence.val is not None and (training.full or step % LOOK_EVERY == 0 or step == steps):
-                right = count_right(training.blend(), evidence.text, evidence.val)
+                right = count_right(training, evidence.val)
                 if right > best_right:
-                    best, best_step, best_right = training.blend(), step, right
+                    best, best_step, best_right = training.blend.copy(), step, right
         notes = ("no validation images: the last step was taken",)
         if evidence.val is None:
-            best, best_step = training.blend(), steps
+            best, best_step = training.blend, steps
         else:
             images = len(evidence.val.labels)
             notes = (f"the step with the best accuracy on {images} validation images was taken",)
-        bias = best.bias.astype(np.float32) if config.bias else None
-        head = LinearHead(evidence.names, best.matrix(evidence.text).astype(np.float32), bias)
+        bias = best.bias.numpy() if config.bias else None
+        head = LinearHead(evidence.names, best.matrix(training.text).numpy(), bias)
         chosen: dict[str, Any] = {
             "step": best_step,
             "batch_size": training.batch,
-            "rate": float(training.rate),
+            "rate": training.rate,
         }
         if evidence.text is not None:
             chosen["alpha"] = float(best.alpha.mean())
@@ -125,51 +131,52 @@ class Training:
     """
 
     def __init__(self, config: Any, shots: Rows, text_KD: np.ndarray | None, classes: int):
-        self.config, self.text = config, text_KD
-        self.features, self.labels = shots.features, shots.labels
-        count = len(self.labels)
+        self.config = config
+        self.text = None if text_KD is None else torch.from_numpy(text_KD)
+        self.features, self.labels = torch.from_numpy(shots.features), torch.from_numpy(shots.labels)
+        count, dim = shots.features.shape
         few = count * classes <= FULL_CELLS
         self.batch = min(count, config.batch_size or (count if few else max(256, classes)))
         self.full = self.batch == count
         self.draw = np.random.default_rng(config.seed)
         self.waiting = np.empty(0, np.int64)
-        self.weight = np.zeros((classes, self.features.shape[1]), np.float32)
-        np.add.at(self.weight, self.labels, self.features)
-        self.bias = np.zeros(classes, np.float32)
-        self.moving = np.zeros_like(self.weight), np.zeros_like(self.bias)
-        moments = second_moments(self.features)
-        self.rate = np.float32(4 * count / largest_eigenvalue(moments))
-        self.alpha, self.owed = np.zeros(classes, np.float32), np.zeros(classes, np.float32)
+        weight = torch.from_numpy(class_sums(*shots, classes).astype(np.float32))
+        self.blend = Blend(weight, torch.zeros(classes), torch.zeros(classes))
+        self.moving = torch.zeros(classes, dim), torch.zeros(classes)
+        moments = second_moments(shots.features)
+        self.rate = float(np.float32(4 * count / largest_eigenvalue(moments)))
+        self.owed = torch.zeros(classes)
         if text_KD is not None:
-            own = (self.features * text_KD[self.labels]).sum(axis=1)
-            self.alpha[:] = BLEND_START * class_mean(own, self.labels, classes)
+            own = np.einsum("nd,nd->n", shots.features, text_KD[shots.labels])
+            self.blend.alpha.fill_(BLEND_START * class_mean(own, shots.labels, classes))
             steepest = float(((text_KD @ moments) * text_KD).sum(axis=1).max())
-            self.alpha_rate = np.float32(count / (4 * steepest))
-
-    def blend(self) -> Blend:
-        """Return a copy of what it has come to."""
-        return Blend(self.weight.copy(), self.bias.copy(), self.alpha.copy())
+            self.alpha_rate = count / (4 * steepest)
 
     def step(self, number: int) -> None:
         """Take one step of w and b, and one of alpha where its turn has come (numbers count from 1)."""
-        rows = slice(None) if self.full else self._next_rows()
-        features, count = self.features[rows], np.float32(self.batch)
-        slope = self._softmax_error(features, self.labels[rows])
+        features, labels = self.features, self.labels
+        if not self.full:
+            rows = torch.from_numpy(self._next_rows())
+            features, labels = features[rows], labels[rows]
+        slope = self._softmax_error(features, labels)
         turn = number % self.config.alpha_every == 0
-        by_weight = (slope.T @ features) / count
+        by_weight = (slope.T @ features).div_(self.batch)
         if self.text is not None and (turn or self.config.accumulate_alpha_grad):
-            gradient = (by_weight * self.text).sum(axis=1)
+            gradient = (by_weight * self.text).sum(dim=1)
             self.owed = self.owed + gradient if self.config.accumulate_alpha_grad else gradient
+        weight, bias, alpha = self.blend
         weight_moving, bias_moving = self.moving
-        weight_moving *= np.float32(MOMENTUM)
-        weight_moving += by_weight
-        self.weight -= self.rate * weight_moving
+        weight_moving.mul_(MOMENTUM).add_(by_weight)
+        weight.sub_(weight_moving, alpha=self.rate)
         if self.config.bias:
-            bias_moving *= np.float32(MOMENTUM)
-            bias_moving += slope.sum(axis=0) / count
-            self.bias -= self.rate * bias_moving
+            bias_moving.mul_(MOMENTUM).add_(slope.mean(dim=0))
+            bias.sub_(bias_moving, alpha=self.rate)
         if self.text is not None and turn:
-            self.alpha = self.alpha - self.alpha_rate * self.owed
+            alpha.sub_(self.owed, alpha=self.alpha_rate)
+
+    def scores(self, features_ND: torch.Tensor) -> torch.Tensor:
+        """Return the logits (N, K)."""
+        return torch.addmm(self.blend.bias, features_ND, self.blend.matrix(self.text).T)
 
     def _next_rows(self) -> np.ndarray:
         """Return the next shots of a random order; a new one is drawn where too few are left."""
@@ -178,20 +185,17 @@ class Training:
         rows, self.waiting = self.waiting[: self.batch], self.waiting[self.batch :]
         return rows
 
-    def _softmax_error(self, features_ND: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
+    def _softmax_error(self, features_ND: torch.Tensor, labels_N: torch.Tensor) -> torch.Tensor:
         """Return `softmax(logits) - onehot` (N, K): the slope of the cross-entropy by the logits, times N."""
-        scores = features_ND @ Blend(self.weight, self.bias, self.alpha).matrix(self.text).T + self.bias
-        scores -= scores.max(axis=1, keepdims=True)
-        np.exp(scores, out=scores)
-        scores /= scores.sum(axis=1, keepdims=True)
-        scores[np.arange(len(labels_N)), labels_N] -= 1
-        return scores
+        shares = self.scores(features_ND).softmax(dim=1)
+        shares[torch.arange(len(labels_N)), labels_N] -= 1
+        return shares
 
 
-def count_right(blend: Blend, text_KD: np.ndarray | None, rows: Rows) -> int:
+def count_right(training: Training, rows: Rows) -> int:
     """Return how many rows get their own class."""
-    scores = rows.features @ blend.matrix(text_KD).T + blend.bias
-    return int((scores.argmax(axis=1) == rows.labels).sum())
+    answers = training.scores(torch.from_numpy(rows.features)).numpy().argmax(axis=1)
+    return int((answers == rows.labels).sum())
 
 
 def class_mean(values_N: np.ndarray, labels_N: np.ndarray, classes: int) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
+import torch
 from pydantic import Field
 
 from edgeproof_configs.errors import UsageError
@@ -120,7 +121,7 @@ def max_keys(config: Any, evidence: Evidence, shots: int) -> int:
 
 def residual_of(base: LinearHead, rows: Rows) -> np.ndarray:
     """Return what zero-shot lacks, one-hot minus probabilities, (N, K) float32."""
-    residual = -base.probabilities(rows.features)
+    residual = torch.from_numpy(base.logits(rows.features)).softmax(dim=1).neg_().numpy()
     residual[np.arange(len(rows.labels)), rows.labels] += 1
     return residual
 

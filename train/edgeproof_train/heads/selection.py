@@ -109,31 +109,35 @@ def mean_nll(base_NK: np.ndarray, extra_NK: np.ndarray, labels_N: np.ndarray, fa
 def shares_right(
     base_NK: np.ndarray, extra_NK: np.ndarray, labels_N: np.ndarray, factors_F: np.ndarray
 ) -> np.ndarray:
-    """Return the accuracy of `base + f extra` for each of F ascending factors f, (F,), in one pass."""
+    """Return the accuracy of `base + f extra` for each of F ascending factors f from 0, (F,), in one pass."""
     return counts_right(base_NK, extra_NK, labels_N, factors_F) / len(labels_N)
 
 
 def counts_right(
     base_NK: np.ndarray, extra_NK: np.ndarray, labels_N: np.ndarray, factors_F: np.ndarray
 ) -> np.ndarray:
-    """Return how many rows `base + f extra` gets right for each of F ascending factors, (F,) integers.
+    """Return how many rows `base + f extra` gets right for each of F ascending factors from 0, (F,) integers.
 
     The true class leads another one where `f (extra_y - extra_k) > base_k - base_y`: each class bounds f from
     one side, so a row is right between the highest lower and the lowest upper bound. A row in which another
-    class is equal to the true one is not right.
+    class is equal to the true one is not right. Classes that are ahead neither in the base nor in what is
+    added never lead, and they are most: bounds are computed for the others.
     """
     rows = np.arange(len(labels_N))
-    behind = base_NK - base_NK[rows, labels_N][:, None]
-    gain = extra_NK[rows, labels_N][:, None] - extra_NK
-    never = (gain == 0) & (behind >= 0)
-    never[rows, labels_N] = False
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        bound = behind / gain
-    low = np.where(gain > 0, bound, -np.inf).max(axis=1)
-    high = np.where(gain < 0, bound, np.inf).min(axis=1)
+    own_base, own_extra = base_NK[rows, labels_N], extra_NK[rows, labels_N]
+    rivals = (extra_NK >= own_extra[:, None]) | (base_NK >= own_base[:, None])
+    rivals[rows, labels_N] = False
+    row, column = np.divmod(np.flatnonzero(rivals), base_NK.shape[1])
+    behind, gain = base_NK[row, column] - own_base[row], own_extra[row] - extra_NK[row, column]
+    low, high = np.full(len(rows), -np.inf), np.full(len(rows), np.inf)
+    up, down = gain > 0, gain < 0
+    with np.errstate(over="ignore"):
+        np.maximum.at(low, row[up], behind[up] / gain[up])
+        np.minimum.at(high, row[down], behind[down] / gain[down])
+    high[row[(gain == 0) & (behind >= 0)]] = -np.inf
     first = np.searchsorted(factors_F, low, side="right")
     last = np.searchsorted(factors_F, high, side="left")
-    right = ~never.any(axis=1) & (first < last)
+    right = first < last
     size = len(factors_F) + 1
     steps = np.bincount(first[right], minlength=size) - np.bincount(last[right], minlength=size)
     return np.cumsum(steps)[:-1]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
-import torch
 from pydantic import Field, model_validator
 
 from edgeproof_configs.registry import register
@@ -129,14 +127,11 @@ def best_votes(
     assert evidence.text is not None
     features, labels = evidence.val
     base = np.float32(evidence.logit_scale) * (features @ evidence.text.T)
-
-    def counted(part: slice) -> np.ndarray:
-        blocks = cache.of_block(features[part], starts, doublings)
-        return np.array([counts_right(base[part], votes, labels[part], alphas) for votes in blocks])
-
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        right = np.sum(list(pool.map(counted, cache.parts(len(labels)))), axis=0)
     betas = np.array([start * 2**number for start in starts for number in range(doublings)])
+    right = np.zeros((len(betas), len(alphas)), np.int64)
+    for part, found in cache.on_grid(features, starts, doublings):
+        for row, votes in enumerate(found):
+            right[row] += counts_right(base[part], votes, labels[part], alphas)
     shares = right / len(labels)
     best = float(shares.max())
     tied = {float(betas[row]): alphas[shares[row] >= best - TIE] for row in np.argsort(betas)}
@@ -144,9 +139,11 @@ def best_votes(
     if len(widths) == 1 and len(tied[widths[0]]) == 1:
         return Votes(float(tied[widths[0]][0]), widths[0])
     rows = slice(None, None, -(-base.size // MOST_SCORES))
+    tried = widths[:: -(-len(widths) // MOST_TIED)]
+    votes = cache.of_each(features[rows], tuple(tried))
     found = {
-        beta: likeliest(base[rows], cache.of(features[rows], beta), labels[rows], tied[beta], best)
-        for beta in widths[:: -(-len(widths) // MOST_TIED)]
+        beta: likeliest(base[rows], votes[place], labels[rows], tied[beta], best)
+        for place, beta in enumerate(tried)
     }
     beta = choose(found, lambda width: found[width].score).value
     return Votes(found[beta].value, beta)
