@@ -62,15 +62,15 @@ def quantization_of(context: StageContext) -> Plain:
     }
 
 
-def compression_notes(compression: Plain | None) -> list[str]:
-    """Return what was not done as the recipe asked for, and why."""
+def compression_notes(compression: Plain | None, item: str = "image") -> list[str]:
+    """Return what was not done as the recipe asked for, and why; `item` is what is calibrated on."""
     if compression is None:
         return []
     said = []
     for report in compression["quantization"].values():
         asked, used = report["images"]["asked"], report["images"]["used"]
         if used < asked:
-            said.append(f"calibration: {used:,} training images, all there are; {asked:,} were asked for")
+            said.append(f"calibration: {used:,} training {item}s, all there are; {asked:,} were asked for")
         left = report.get("unfolded_batch_norms")
         if left:
             said.append(f"batch norms that could not be folded before INT8: {', '.join(left)}")

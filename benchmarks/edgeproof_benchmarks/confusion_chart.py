@@ -75,7 +75,7 @@ def confusion_matrix(confusion: Confusion) -> Html:
     right = int(np.trace(confusion.matrix))
     total = int(confusion.matrix.sum())
     share = percent(right / max(total, 1))
-    said = f"{count} classes, {right:,} of {plural(total, 'image')} on the diagonal ({share})"
+    said = f"{count} classes, {right:,} of {plural(total, 'answer')} on the diagonal ({share})"
     width = margin + side + max((margin - 12) * cosine - cell / 2, 0) + 4
     return drawing(
         round(width),

@@ -30,7 +30,7 @@ def reliability_chart(found: Calibration) -> Html:
     most = max((one.images for one in found.bins), default=1)
     bars = [bar(one, x, y, one.images / most) for one in found.bins]
     ideal = tag("line", x1=x(0), y1=y(0), x2=x(1), y2=y(1), class_="level")
-    said = f"expected calibration error {percent(found.error)} over {plural(found.images, 'image')}"
+    said = f"expected calibration error {percent(found.error)} over {plural(found.images, 'answer')}"
     return drawing(WIDTH, HEIGHT, "Reliability diagram", said, grid, *bars, ideal, class_="chart reliability")
 
 
@@ -38,7 +38,7 @@ def bar(one: Bin, x: Scale, y: Scale, share: float) -> Html:
     """Return one bin; a bin that is never right keeps a line at the bottom."""
     left, right = x(one.low), x(one.high)
     said = (
-        f"{percent(one.low, 0)} to {percent(one.high, 0)}: {plural(one.images, 'image')},"
+        f"{percent(one.low, 0)} to {percent(one.high, 0)}: {plural(one.images, 'answer')},"
         f" mean probability {percent(one.confidence)}, {percent(one.accuracy)} right"
     )
     return tag(

@@ -178,7 +178,11 @@ class Confusion:
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything on the page."""
+    """Everything on the page.
+
+    Attributes:
+        item: what the forms answer about, `image` or `object`.
+    """
 
     name: str
     sentence: str
@@ -205,6 +209,7 @@ class ReportData:
     conditions: Mapping[str, Any] | None = None
     traces: Mapping[str, np.ndarray] = field(default_factory=dict)
     layers: Layers = field(default_factory=dict)
+    item: str = "image"
 
     @property
     def teacher(self) -> FormRow | None:
@@ -285,6 +290,7 @@ def report_data(
         conditions=result.get("bench_conditions"),
         traces=traces or {},
         layers=layers or {},
+        item=result.get("item") or "image",
     )
 
 

@@ -29,13 +29,15 @@ def make_result(context: StageContext) -> dict[str, Any]:
     add_latency_gate(context, rows)
     typed = [FormRow.from_dict(row) for row in rows]
     controls = [Control(row["form"], accuracies(row["metrics"])) for row in verified["controls"]]
-    item = "object" if RunData(context).source.of_objects else "image"
+    data = RunData(context)
+    item = data.source.item
     verdict = judge(typed, controls, item)
     embedded = context.metrics("embed")
     compression = compression_of(context)
     made = {
         "schema_version": SCHEMA_VERSION,
         "name": context.recipe.name,
+        "item": item,
         "sentence": verdict.sentence,
         "verdict": verdict.status,
         "shipped": shipped(verdict),
@@ -46,8 +48,8 @@ def make_result(context: StageContext) -> dict[str, Any]:
         "rows": rows,
         "controls": verified["controls"],
         "stages": stage_seconds(context),
-        "data": {"counts": embedded["images"], "corrupt": RunData(context).corrupt()},
-        "notes": [*notes(context, rows), *compression_notes(compression)],
+        "data": {"counts": embedded["images"], "corrupt": data.corrupt()},
+        "notes": [*notes(context, rows, item), *compression_notes(compression, item)],
     }
     fitted = {"head": context.metrics("head")} if is_fitted(context.recipe.head) else {}
     if "routing" in verified:
@@ -98,7 +100,7 @@ def stage_seconds(context: StageContext) -> list[dict[str, Any]]:
     return [{"stage": name, "seconds": record.seconds} for name, record in records if record]
 
 
-def notes(context: StageContext, rows: list[dict[str, Any]]) -> list[str]:
+def notes(context: StageContext, rows: list[dict[str, Any]], item: str) -> list[str]:
     """Return what was skipped or assumed, and why."""
     said = list(dict.fromkeys(f"{row['engine']}: {row['reason']}" for row in rows if row.get("reason")))
     left_out = context.metrics("build").get("left_out", {})
@@ -110,8 +112,9 @@ def notes(context: StageContext, rows: list[dict[str, Any]]) -> list[str]:
     if routing:
         said.append(f"head: {routing_line(routing)}")
     if context.recipe.teacher.view == "assume_invariant":
+        of = "a view of an object" if item == "object" else "a photo"
         said.append(
-            "view: assume_invariant - one stored teacher embedding a photo serves its flips and mild crops"
+            f"view: assume_invariant - one stored teacher embedding {of} serves its flips and mild crops"
         )
     if context.recipe.baseline is None:
         said.append("no baseline: the recipe has no normal training to compare with")

@@ -1,7 +1,7 @@
 """What was found among objects, as the report reads it.
 
 `verify/retrieval.json`:
-    {"form", "views",
+    {"form", "views", "gallery": objects that are searched, or null where those of test search each other,
      "figures": {model: {protocol: {definition: {measure: value}}}},
      "differences": {protocol: {"delta", "low", "high"}}, the form's mAP (standard) less the teacher's,
      "curves": {model: {definition: [precision at a recall of 0, 0.1, ... 1]}},
@@ -45,6 +45,7 @@ class Retrieval:
     Attributes:
         form: what was shipped, by its name.
         views: how many of each object were seen.
+        gallery: how many objects were searched; None where those of test searched each other.
         figures: by model, protocol and definition.
         differences: of the form's mAP to the teacher's, by protocol.
         curves: precision at eleven levels of recall, by model and definition.
@@ -57,6 +58,7 @@ class Retrieval:
     differences: Mapping[str, Mapping[str, float]]
     curves: Mapping[str, Mapping[str, list[float]]]
     rankings: tuple[Ranking, ...] = ()
+    gallery: int | None = None
 
 
 def read_retrieval(plain: Mapping[str, Any]) -> Retrieval:
@@ -76,6 +78,7 @@ def read_retrieval(plain: Mapping[str, Any]) -> Retrieval:
         plain.get("differences") or {},
         plain.get("curves") or {},
         rankings,
+        plain.get("gallery"),
     )
 
 

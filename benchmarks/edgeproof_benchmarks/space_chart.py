@@ -44,7 +44,7 @@ def space_chart(space: Space, picture: Picture) -> Html:
     layers += [marks(space, points, place, f"k{index}", radius) for place, index in colours.items()]
     frame = tag("rect", x=0.5, y=0.5, width=SIDE - 1, height=SIDE - 1, class_="outline")
     title = f"{space.name.capitalize()} by {picture.method}"
-    said = f"{plural(len(points), 'test image')} of {plural(len(space.labels), 'label')}"
+    said = f"{plural(len(points), 'point')} of {plural(len(space.labels), 'label')}"
     return drawing(SIDE, SIDE, title, said, frame, *layers, class_="chart space")
 
 

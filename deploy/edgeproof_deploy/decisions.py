@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgeproof_deploy.paired import Interval, class_intervals, difference_interval, mcnemar_p
-from edgeproof_deploy.retrieval import ranking_changes, retrieval_changes
+from edgeproof_deploy.retrieval import Gallery, ranking_changes, retrieval_changes
 from edgeproof_deploy.runtime.head import Head
 from edgeproof_train.metrics import cosines_to, head_metrics, ranks, zero_shot_metrics
 
@@ -35,6 +35,8 @@ class Vocabulary:
         head: that was fitted and decides; None: the nearest text embedding does, or the scores.
         teacher_head: fitted on the teacher's embeddings, which it decides for; None: the same as `head`.
         of_objects: whether the images are objects, whose searches are judged by their whole rankings.
+        gallery_labels: int64 (G,), the label's row of each object that the data have for searches, -1 where
+            there is none; None where the images search each other.
     """
 
     names: tuple[str, ...]
@@ -45,6 +47,7 @@ class Vocabulary:
     head: Head | None = None
     teacher_head: Head | None = None
     of_objects: bool = False
+    gallery_labels: np.ndarray | None = None
 
     @property
     def class_scores(self) -> bool:
@@ -122,11 +125,15 @@ class Decisions:
         """Mean average precision lost in the worse of the two searches; None where none was measured."""
         if self.ranking is None:
             return None
-        return max(-search["map"]["delta"] for search in self.ranking.values())
+        return max(0.0 - search["map"]["delta"] for search in self.ranking.values())
 
 
 def compare_decisions(
-    reference: np.ndarray, candidate: np.ndarray, vocabulary: Vocabulary, before: Vocabulary | None = None
+    reference: np.ndarray,
+    candidate: np.ndarray,
+    vocabulary: Vocabulary,
+    before: Vocabulary | None = None,
+    gallery: Gallery | None = None,
 ) -> Decisions:
     """Compare what two arrays of embeddings (N, D), finite, say about the images.
 
@@ -135,6 +142,7 @@ def compare_decisions(
         candidate: judged.
         vocabulary: the labels, and how they are decided between.
         before: how the reference decides between the same labels, where that is another way.
+        gallery: what the images search; None where they search each other.
     """
     before = before or vocabulary
     scores = before.scores(reference), vocabulary.scores(candidate)
@@ -166,10 +174,11 @@ def compare_decisions(
     if not labelled.any():
         return found
     if not vocabulary.class_scores:
-        changes = retrieval_changes(reference, candidate, vocabulary.labels, vocabulary.text)
+        changes = retrieval_changes(reference, candidate, vocabulary.labels, vocabulary.text, gallery)
         found = replace(found, retrieval=changes)
         if vocabulary.of_objects:
-            found = replace(found, ranking=ranking_changes(reference, candidate, vocabulary.labels))
+            ranking = ranking_changes(reference, candidate, vocabulary.labels, gallery)
+            found = replace(found, ranking=ranking)
     metrics = {"reference": before.metrics(reference), "candidate": vocabulary.metrics(candidate)}
     return with_accuracy(found, metrics, vocabulary, scores, tied)
 

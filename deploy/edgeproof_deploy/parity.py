@@ -13,6 +13,7 @@ from edgeproof_configs.errors import GateError
 from edgeproof_deploy.decisions import Decisions, Vocabulary, compare_decisions
 from edgeproof_deploy.gates import FAIL, NOT_MEASURED, GateResult, Limits, at_most, gates_of
 from edgeproof_deploy.numerics import Numerics, numerics
+from edgeproof_deploy.retrieval import Gallery
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,9 @@ def compare_pair(
 ) -> PairParity:
     """Compare two forms on the same images.
 
-    A form that was not run gives a pair whose figures are absent and whose gates read `not measured`. Images
-    for which a form gives NaN are counted in the gate `finite` and left out of the other figures.
+    A form that was not run gives a pair whose figures are absent and whose gates read `not measured`. Images,
+    and objects of a gallery, for which a form gives NaN are counted in the gate `finite` and left out of the
+    other figures.
 
     Args:
         reference: taken as right.
@@ -124,7 +126,9 @@ def compare_pair(
     found = numerics(a, b)
     asked = None if vocabulary is None or found.nan == len(a) else vocabulary
     of_teacher = reference.form == "teacher"
-    decided = None if asked is None else decide(a, b, asked, asked.of_teacher() if of_teacher else asked)
+    gallery, lost = gallery_of(reference, candidate, vocabulary)
+    before = asked.of_teacher() if asked is not None and of_teacher else asked
+    decided = None if asked is None or before is None else decide(a, b, asked, before, gallery)
     edges, edge_gates = compare_edges(reference, candidate, edge_names)
     measured = {
         "cosine": found.cosine_min,
@@ -135,7 +139,7 @@ def compare_pair(
         "map_drop": decided.map_drop if decided else None,
         "edge_cosine": min((edge["cosine"] for edge in edges if edge["cosine"] is not None), default=None),
     }
-    gates = [at_most("finite", float(found.nan), 0.0), *edge_gates, *gates_of(limits, measured)]
+    gates = [at_most("finite", float(found.nan + lost), 0.0), *edge_gates, *gates_of(limits, measured)]
     return PairParity(reference.name, candidate.name, len(a), "", found, decided, gates, edges)
 
 
@@ -158,7 +162,25 @@ def compare_edges(
     return told, [at_most("edge_finite", broken, 0.0)]
 
 
-def decide(a: np.ndarray, b: np.ndarray, vocabulary: Vocabulary, before: Vocabulary) -> Decisions:
+def gallery_of(reference: Form, candidate: Form, vocabulary: Vocabulary | None) -> tuple[Gallery | None, int]:
+    """Return what both forms give for the objects that are searched, and how many are lost to NaN.
+
+    None where the data have no gallery.
+    """
+    a, b = reference.gallery, candidate.gallery
+    if vocabulary is None or vocabulary.gallery_labels is None or a is None or b is None:
+        return None, 0
+    usable = np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1)
+    return Gallery(a[usable], b[usable], vocabulary.gallery_labels[usable]), int((~usable).sum())
+
+
+def decide(
+    a: np.ndarray,
+    b: np.ndarray,
+    vocabulary: Vocabulary,
+    before: Vocabulary,
+    gallery: Gallery | None = None,
+) -> Decisions:
     """Compare the decisions on the images for which both forms give finite embeddings.
 
     Args:
@@ -166,11 +188,12 @@ def decide(a: np.ndarray, b: np.ndarray, vocabulary: Vocabulary, before: Vocabul
         b: embeddings of the candidate.
         vocabulary: how the candidate decides.
         before: how the reference does.
+        gallery: what the images search; None where they search each other.
     """
     usable = np.flatnonzero(np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1))
     if len(usable) == len(a):
-        return compare_decisions(a, b, vocabulary, before)
-    return compare_decisions(a[usable], b[usable], vocabulary.only(usable), before.only(usable))
+        return compare_decisions(a, b, vocabulary, before, gallery)
+    return compare_decisions(a[usable], b[usable], vocabulary.only(usable), before.only(usable), gallery)
 
 
 def gate_failures(pairs: Sequence[PairParity]) -> list[str]:

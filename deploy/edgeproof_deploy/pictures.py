@@ -13,7 +13,7 @@ from edgeproof_deploy.examples import examples
 from edgeproof_deploy.reliability import reliability
 from edgeproof_deploy.retrieval_pictures import retrieval_pictures
 from edgeproof_deploy.verify import Verification
-from edgeproof_train.knn import NEIGHBOURS, knn_metrics
+from edgeproof_train.knn import fair_neighbours, knn_metrics
 from edgeproof_train.metrics import confusion
 from edgeproof_train.run_data import RunData
 
@@ -95,10 +95,10 @@ def nearest_neighbours(answers: Answers) -> dict[str, Any] | None:
         return None
     rows = answers.features(at)
     at, rows = at[rows.any(axis=1)], rows[rows.any(axis=1)]
-    k = min(NEIGHBOURS, len(at) - 1)
+    occurring, labels = np.unique(answers.vocabulary.labels[at], return_inverse=True)
+    k = fair_neighbours(labels)
     if k < 1:
         return None
-    occurring, labels = np.unique(answers.vocabulary.labels[at], return_inverse=True)
     found = knn_metrics(rows, labels, classes=len(occurring), k=k)
     return {"nearest": found["knn1"], "accuracy": found[f"knn{k}"], "neighbours": k, "images": len(at)}
 

@@ -6,7 +6,7 @@ rankings are (mAP, NDCG, ANMRR), as retrieval of 3-D objects is measured.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,18 +21,78 @@ BLOCK = 256
 COSINE_DECIMALS = 6
 
 
+class Gallery(NamedTuple):
+    """Labelled objects that others search, and that ask nothing themselves.
+
+    Attributes:
+        reference: their embeddings by the form that is taken as right, (G, D), finite.
+        candidate: the same of the other form.
+        labels: int64 (G,), classes; -1 where an object has none.
+    """
+
+    reference: np.ndarray
+    candidate: np.ndarray
+    labels: np.ndarray
+
+
+class Searched(NamedTuple):
+    """Who asks and what is searched, as both forms embed it.
+
+    Attributes:
+        asking: embeddings (Q, D) of the queries by reference and candidate.
+        asked: (Q,) their classes.
+        sides: embeddings (N, D) of what is searched, by both.
+        known: (N,) its classes.
+        own: (Q,) position of each query in it; None where it is not there.
+    """
+
+    asking: tuple[np.ndarray, np.ndarray]
+    asked: np.ndarray
+    sides: tuple[np.ndarray, np.ndarray]
+    known: np.ndarray
+    own: np.ndarray | None
+
+
+def searched_by(
+    reference: np.ndarray, candidate: np.ndarray, labels: np.ndarray, gallery: Gallery | None = None
+) -> Searched:
+    """Return what labelled items search: the gallery if there is one, otherwise each other.
+
+    Args:
+        reference: embeddings (N, D).
+        candidate: the same of the other form.
+        labels: int64 (N,), classes; -1 where an item has none, which then neither asks nor is found.
+        gallery: what is searched.
+    """
+    labelled = labels >= 0
+    known, rows = labels[labelled], (reference[labelled], candidate[labelled])
+    if gallery is None:
+        own = queries_of(known)
+        return Searched((rows[0][own], rows[1][own]), known[own], rows, known, own)
+    there = gallery.labels >= 0
+    found = gallery.labels[there]
+    at = queries_of(known, found)
+    sides = gallery.reference[there], gallery.candidate[there]
+    return Searched((rows[0][at], rows[1][at]), known[at], sides, found, None)
+
+
 def retrieval_changes(
-    reference: np.ndarray, candidate: np.ndarray, labels: np.ndarray, text: np.ndarray | None
+    reference: np.ndarray,
+    candidate: np.ndarray,
+    labels: np.ndarray,
+    text: np.ndarray | None,
+    gallery: Gallery | None = None,
 ) -> dict[str, Any]:
     """Return recall@k of three searches with both forms, the change, and its 95 % bootstrap interval.
 
     A search is a hit at k if one of the k nearest has the query's class. An image that is as near as the
     first one of the right class, and of another class, stands before it.
 
-    - `image_to_image`: each form searches its own embeddings, the query left out.
+    - `image_to_image`: each form searches its own embeddings, those of the gallery if there is one, of the
+      images otherwise, the query left out.
     - `image_to_index`: the candidate searches embeddings of the reference, as a device does whose index was
       made elsewhere; the reference searches its own.
-    - `text_to_image`: the words of a class search the images.
+    - `text_to_image`: the words of a class search the same.
 
     From images to text, recall@1 and @5 are the top-1 and top-5 accuracy of zero-shot classification.
 
@@ -41,21 +101,21 @@ def retrieval_changes(
         candidate: the same of the other form.
         labels: int64 (N,), classes, and rows of `text`; -1 where an image has none.
         text: (K, D) embeddings of the words; None where there are none to search with.
+        gallery: what is searched; None where the images search each other.
 
     Returns:
         `{search: {"queries": n, "recall": {k: {"reference", "candidate", "delta", "interval"}}}}`; a search
         that has no query is left out.
     """
-    labelled = labels >= 0
-    known = labels[labelled]
+    found = searched_by(reference, candidate, labels, gallery)
+    known, asked, own = found.known, found.asked, found.own
+    asking_a, asking_b = (unit_rows(rows).astype(np.float32) for rows in found.asking)
+    a, b = (unit_rows(rows).astype(np.float32) for rows in found.sides)
     words = np.unique(known)
-    a, b = (unit_rows(rows).astype(np.float32) for rows in (reference[labelled], candidate[labelled]))
-    chosen = queries_of(known)
-    asked = known[chosen]
-    before = hits(a[chosen], a, asked, known, chosen)
+    before = hits(asking_a, a, asked, known, own)
     searches = {
-        "image_to_image": (before, hits(b[chosen], b, asked, known, chosen)),
-        "image_to_index": (before, hits(b[chosen], a, asked, known, chosen)),
+        "image_to_image": (before, hits(asking_b, b, asked, known, own)),
+        "image_to_index": (before, hits(asking_b, a, asked, known, own)),
     }
     if text is not None:
         sides = unit_rows(text[words]).astype(np.float32)
@@ -64,7 +124,7 @@ def retrieval_changes(
 
 
 def ranking_changes(
-    reference: np.ndarray, candidate: np.ndarray, labels: np.ndarray
+    reference: np.ndarray, candidate: np.ndarray, labels: np.ndarray, gallery: Gallery | None = None
 ) -> dict[str, dict[str, Any]] | None:
     """Return mAP, NDCG@100 and ANMRR of two searches with both forms, the change, and its 95 % interval.
 
@@ -75,25 +135,25 @@ def ranking_changes(
         reference: embeddings (N, D), finite.
         candidate: the same of the other form.
         labels: int64 (N,), classes; -1 where an item has none.
+        gallery: what is searched; None where the items search each other.
 
     Returns:
         `{search: {"queries": n, "map": {"reference", "candidate", "delta", "interval"}, ...}}`; None where no
-        item has another of its class, or an embedding is zero.
+        item has another of its class to find, or an embedding is zero.
     """
-    labelled = labels >= 0
-    known, a, b = labels[labelled], reference[labelled], candidate[labelled]
-    chosen = queries_of(known)
-    if not len(chosen) or not (a.any(axis=1) & b.any(axis=1)).all():
+    found = searched_by(reference, candidate, labels, gallery)
+    known, asked, own = found.known, found.asked, found.own
+    if not len(asked) or not all(rows.any(axis=1).all() for rows in (*found.asking, *found.sides)):
         return None
-    asked = known[chosen]
-    before = query_measures(a[chosen], asked, a, known, chosen)
+    (asking_a, asking_b), (a, b) = found.asking, found.sides
+    before = query_measures(asking_a, asked, a, known, own)
     after = {
-        "image_to_image": query_measures(b[chosen], asked, b, known, chosen),
-        "image_to_index": query_measures(b[chosen], asked, a, known, chosen),
+        "image_to_image": query_measures(asking_b, asked, b, known, own),
+        "image_to_index": query_measures(asking_b, asked, a, known, own),
     }
     return {
-        search: {"queries": len(chosen)} | {name: changed(before[name], found[name]) for name in RANKED}
-        for search, found in after.items()
+        search: {"queries": len(asked)} | {name: changed(before[name], measured[name]) for name in RANKED}
+        for search, measured in after.items()
     }
 
 
@@ -108,9 +168,17 @@ def changed(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
     }
 
 
-def queries_of(labels: np.ndarray) -> np.ndarray:
-    """Return positions of at most `QUERIES` images whose class has another image, evenly spread."""
-    usable = np.flatnonzero(np.bincount(labels)[labels] > 1) if len(labels) else np.zeros(0, np.int64)
+def queries_of(labels: np.ndarray, gallery_labels: np.ndarray | None = None) -> np.ndarray:
+    """Return positions of at most `QUERIES` images that have something to find, evenly spread.
+
+    Args:
+        labels: (N,) classes from 0 up.
+        gallery_labels: of what they search; None where they search each other, each for another one.
+    """
+    if gallery_labels is not None:
+        usable = np.flatnonzero(np.isin(labels, gallery_labels))
+    else:
+        usable = np.flatnonzero(np.bincount(labels)[labels] > 1) if len(labels) else np.zeros(0, np.int64)
     if len(usable) <= QUERIES:
         return usable
     return usable[np.linspace(0, len(usable) - 1, QUERIES).astype(int)]

@@ -26,7 +26,8 @@ def retrieval_pictures(answers: Answers) -> dict[str, Any] | None:
     """Return what teacher and shipped form find among the test objects; None where these have no labels.
 
     Returns:
-        `form`, `views`; `figures` by model, protocol and definition; `differences` of the form's mAP
+        `form`, `views`; `gallery`, how many objects the data have for searches, None where those of test
+        search each other; `figures` by model, protocol and definition; `differences` of the form's mAP
         (standard) to the teacher's by protocol; `curves` (eleven points, all classes) by model and
         definition; `rankings` of some queries.
     """
@@ -45,6 +46,7 @@ def retrieval_pictures(answers: Answers) -> dict[str, Any] | None:
     return {
         "form": found.shipped,
         "views": images.view_count,
+        "gallery": len(searches[found.shipped].gallery) if searches[found.shipped].own is None else None,
         "figures": {
             model: {
                 protocol: {definition: part.figures(definition) for definition in DEFINITIONS}

@@ -100,6 +100,8 @@ def verify_run(data: RunData, forms: Sequence[FormFiles], folder: Path) -> Verif
         folder: of the stage; scratch files go there.
     """
     images, words = data.split("test"), data.words()
+    of_objects = isinstance(images, ObjectSet)
+    gallery = data.split("gallery") if of_objects and "gallery" in data.parts else None
     heads = heads_of_run(data).on(data, images)
     vocabulary = Vocabulary(
         words.names,
@@ -109,7 +111,8 @@ def verify_run(data: RunData, forms: Sequence[FormFiles], folder: Path) -> Verif
         data.source.unseen,
         heads.student,
         heads.teacher,
-        isinstance(images, ObjectSet),
+        of_objects,
+        None if gallery is None else data.word_labels(gallery),
     )
     student = Student.load(data.context.run.stage("train"))
     checked = np.linspace(0, len(images) - 1, min(PREPROCESSED_IMAGES, len(images))).astype(int)
@@ -121,7 +124,6 @@ def verify_run(data: RunData, forms: Sequence[FormFiles], folder: Path) -> Verif
         hard,
     )
     found = Verification(len(images), vocabulary, preprocessing, searched=searcher(data, images))
-    gallery = data.split("gallery") if vocabulary.of_objects and "gallery" in data.parts else None
     edges = edge_set(folder / "edge_images", [file.name for file in hard], student)
     teacher = None
     if data.has_teacher:

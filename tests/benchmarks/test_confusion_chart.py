@@ -29,7 +29,7 @@ def test_confusion_matrix__a_square_for_every_count_that_is_not_zero():
     assert drawn.count('class="right"') == 2
     assert drawn.count('class="wrong"') == 3
     assert "<title>dog → owl: 5 (50 %)</title>" in drawn
-    assert "12 of 20 images on the diagonal (60.0 %)" in drawn
+    assert "12 of 20 answers on the diagonal (60.0 %)" in drawn
 
 
 @pytest.mark.parametrize("count", [2, 30, 100])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ def page(made_up: Any) -> Page:
     return Page(render_report(everything(made_up)))
 
 
-def everything(made_up: Any, **changed: Any) -> ReportData:
+def everything(made_up: Any, of: str = "image", **changed: Any) -> ReportData:
     """Return all that a run can have."""
     files = {
         "metrics": made_up.metrics(),
@@ -25,7 +26,7 @@ def everything(made_up: Any, **changed: Any) -> ReportData:
         "calibration": made_up.calibration(),
         "embedding": made_up.embedding(64, 300),
     }
-    return report_data(made_up.result(), **(files | changed))
+    return report_data(made_up.result() | {"item": of}, **(files | changed))
 
 
 def test_render_report__needs_nothing_beside_it(page: Page):
@@ -42,6 +43,16 @@ def test_render_report__style_fetches_nothing(made_up: Any):
     assert "url(" not in source
     assert "@import" not in source
     assert "http" not in source.replace("http-equiv", "")
+
+
+def test_render_report__objects_are_called_objects(made_up: Any):
+    """Beside the verdict, which another one words, only single files are images."""
+    page = Page(render_report(everything(made_up, of="object")))
+    said = page.text.replace("edge images", "").replace("images whose pixels", "").replace("p50 an image", "")
+    assert "test objects" in said
+    assert "one object, from files to answer" in said
+    assert re.findall(r".{0,40}\bimages?\b.{0,20}", said, re.IGNORECASE) == []
+    assert "test object" not in Page(render_report(everything(made_up))).text
 
 
 def test_render_report__verdict_and_figures_come_first(page: Page):

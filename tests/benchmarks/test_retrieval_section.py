@@ -69,7 +69,10 @@ def test_retrieval__every_figure_says_its_definition() -> None:
     assert words.count("0.812") == 3
     assert words.count("0.400") == 3
     assert "\N{MINUS SIGN}0.012 (\N{MINUS SIGN}0.030 to +0.010)" in words
-    assert "seen from 4 views" in page.text
+    assert "searches for the others of its class. The student sees 4 views of each" in page.text
+    of_gallery = retrieval(data_with(plain() | {"gallery": 7}))
+    assert of_gallery is not None
+    assert "searches for those of its class among the 7 objects of the gallery." in Page(of_gallery).text
 
 
 def test_retrieval__right_and_wrong_differ_by_mark_and_words_too() -> None:

@@ -197,3 +197,29 @@ def test_compare_pair__int8_promises_nothing_for_edge_images_but_numbers(eager: 
     assert "edge_finite" in names
     assert "edge_cosine" not in names
     assert pair.edges[0]["cosine"] == pytest.approx(-1)
+
+
+def test_compare_pair__objects_are_judged_by_what_they_find_in_the_gallery(head: ZeroShotHead) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(8) % 2
+    width = head.weight.shape[1]
+    centres = rng.standard_normal((2, width))
+    rows, searched = (centres[labels] + 0.1 * rng.standard_normal((8, width)) for _ in range(2))
+    objects = Vocabulary(
+        head.labels, head.weight, labels, tuple("abcdefgh"), of_objects=True, gallery_labels=labels
+    )
+    before = Form("student", "pytorch", embeddings=rows, gallery=searched)
+    exchanged = replace(before, engine="onnxruntime", gallery=searched[::-1].copy())
+    limits = Limits(map_drop=0.01)
+    gates = {gate.name: gate for gate in compare_pair(before, exchanged, limits, objects).gates}
+    # The test objects are where they were, and those of the gallery lie where the other class was.
+    assert gates["map_drop"].status == "fail"
+    alone = replace(objects, gallery_labels=None)
+    gates = {gate.name: gate for gate in compare_pair(before, exchanged, limits, alone).gates}
+    assert (gates["map_drop"].status, str(gates["map_drop"].value)) == ("pass", "0.0")
+    broken = searched.copy()
+    broken[3] = np.nan
+    found = compare_pair(before, replace(exchanged, gallery=broken), limits, objects)
+    gates = {gate.name: gate for gate in found.gates}
+    assert (gates["finite"].status, gates["finite"].value) == ("fail", 1.0)
+    assert gates["map_drop"].status == "pass"

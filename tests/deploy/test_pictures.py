@@ -111,7 +111,7 @@ def test_write_pictures__zero_shot_with_a_scale_of_its_own(zero_shot: Case, tmp_
         zero_shot.found.vocabulary.names[label] for label in zero_shot.found.vocabulary.labels
     ]
     assert space["unseen"] == ["red square"]
-    assert space["knn"]["neighbours"] == 17
+    assert space["knn"]["neighbours"] == 5
 
 
 def test_write_pictures__class_scores(classifier: Case, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_write_pictures__neighbours_are_those_of_evaluate(
         subject = of_run(case.data.context.run, "cpu", ALONE)
         expected = neighbours(of_student(subject, subject.images("test")))
         knn = written(case, tmp_path)["embedding"]["knn"]
-        assert {"knn1": knn["nearest"], "knn17": knn["accuracy"]} == expected
+        assert {"knn1": knn["nearest"], "knn5": knn["accuracy"]} == expected
         assert knn["images"] == 18
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgeproof_deploy import retrieval
-from edgeproof_deploy.retrieval import hits, queries_of, ranking_changes, retrieval_changes
+from edgeproof_deploy.retrieval import Gallery, hits, queries_of, ranking_changes, retrieval_changes
 
 
 def clusters(spread: float, classes: int = 4, each: int = 15) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -113,3 +113,36 @@ def test_ranking_changes__nothing_changed_and_nothing_to_find() -> None:
     broken = reference.copy()
     broken[3] = 0
     assert ranking_changes(reference, broken, labels) is None
+
+
+def test_ranking_changes__queries_search_the_gallery_and_not_each_other() -> None:
+    from edgeproof_train.retrieval.figures import retrieval_figures
+
+    reference, labels, text = clusters(1.2)
+    candidate = reference + 0.8 * np.random.default_rng(1).standard_normal(reference.shape)
+    asking = np.arange(len(labels)) % 5 == 0
+    there = ~asking & (labels != 3)
+    wanted = np.where(labels[there] == 2, -1, labels[there])
+    gallery = Gallery(reference[there], candidate[there], wanted)
+    sides = reference[asking], candidate[asking], labels[asking]
+    found = ranking_changes(*sides, gallery)
+    assert found is not None
+    # Nothing of classes 2, which has no label there, and 3, which is not there, can be found.
+    able = sides[2] < 2
+    assert found["image_to_image"]["queries"] == able.sum() == 6
+    labelled = wanted >= 0
+    for search, rows, index in (
+        ("image_to_image", sides[1], gallery.candidate),
+        ("image_to_index", sides[1], gallery.reference),
+    ):
+        expected = retrieval_figures(rows[able], sides[2][able], index[labelled], wanted[labelled])
+        assert found[search]["map"]["candidate"] == pytest.approx(expected["map"])
+    among = ranking_changes(*sides)
+    assert among is not None
+    assert among["image_to_image"]["map"]["reference"] != found["image_to_image"]["map"]["reference"]
+    hit = retrieval_changes(*sides, text, gallery)
+    assert hit["image_to_image"]["queries"] == 6
+    assert hit["text_to_image"]["queries"] == 2
+    nothing = Gallery(*gallery[:2], np.full(len(wanted), -1))
+    assert ranking_changes(*sides, nothing) is None
+    assert retrieval_changes(*sides, text, nothing) == {}

@@ -84,3 +84,9 @@ def test_retrieval_pictures__with_a_gallery_of_its_own(tmp_path: Path) -> None:
     assert near
     assert all(path.startswith("gallery/") for path in near)
     assert found["figures"]["teacher"]["all"]["standard"]["queries"] == 8
+    assert found["gallery"] == 8
+    told = json.loads((tmp_path / "run" / "verify" / "parity.json").read_text())["pairs"]
+    teacher = next(pair for pair in told if pair["reference"] == "teacher")["ranking"]["image_to_image"]
+    for side, model in (("reference", "teacher"), ("candidate", found["form"])):
+        expected = found["figures"][model]["all"]["standard"]["map"]
+        assert teacher["map"][side] == pytest.approx(expected, abs=1e-6)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
-from edgeproof_train.knn import knn_metrics, knn_votes, nearest
+from edgeproof_train.knn import fair_neighbours, knn_metrics, knn_votes, nearest
 
 CLASSES = 5
 
@@ -99,3 +99,9 @@ def test_knn__bad_input() -> None:
         knn_votes(np.zeros((10, 3)), labels, classes=CLASSES, k=1)
     with pytest.raises(ValueError, match="go together"):
         knn_metrics(gallery, labels, gallery, classes=CLASSES, k=1)
+
+
+def test_fair_neighbours__never_more_than_a_class_has_others() -> None:
+    assert fair_neighbours(np.array([0, 0, 0, 1, 1, -1, -1, -1, -1])) == 2
+    assert fair_neighbours(np.zeros(50, int)) == 20
+    assert fair_neighbours(np.arange(4)) == fair_neighbours(np.array([-1, -1])) == 0

@@ -72,7 +72,8 @@ def run_over(
     if isinstance(images, ObjectSet) and len(images):
         batch_size = max(batch_size // images.view_count, 1)
     batches: Any = eval_batches(images, student.preprocess, batch_size=batch_size, workers=workers)
-    showing = progress(label, len(images), "images") if label else nullcontext()
+    what = "objects" if isinstance(images, ObjectSet) else "images"
+    showing = progress(label, len(images), what) if label else nullcontext()
     with torch.inference_mode(), showing as shown:
         for batch in batches:
             image = laid_out(batch["image"], device)

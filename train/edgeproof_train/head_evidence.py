@@ -69,7 +69,7 @@ def gather(data: RunData, config: FittedConfig, kind: type[FittedKind], side: Si
     asked, words, features = kind.asked(config), data.words(), Features(data, side)
     given: Plain = {}
     named: tuple[str, ...] = ()
-    told: Plain = {"on": side}
+    told: Plain = {"on": side, "of": data.source.item}
     if wants_shots(config, asked):
         drawn = [draw(data, part, config.shots, config.seed) for part in parts_of(config)]
         # Beside a head that learns from views the teacher's own does, too, if the teacher can look at them.

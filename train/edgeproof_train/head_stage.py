@@ -104,9 +104,10 @@ def summary(told: Mapping[str, Any], labels: int) -> str:
 def head_line(told: Mapping[str, Any]) -> str:
     """Return in words which head it is and how it was chosen; `told` is what `head.json` holds."""
     seen, words = told["evidence"], [told["kind"]]
+    items = f"{seen.get('of', 'image')}s"
     shots, val = seen.get("shots"), seen.get("val")
     if shots:
-        whole = "all training images" if shots["split"] == "train" else f"all images of {shots['split']}"
+        whole = f"all training {items}" if shots["split"] == "train" else f"all {items} of {shots['split']}"
         each = f"{shots['per_class']} shots a class" if shots["per_class"] else whole
         views = f", {shots['views']} views of each" if shots["views"] > 1 else ""
         words.append(f"on {each} (seed {shots['seed']}{views})")
@@ -114,11 +115,11 @@ def head_line(told: Mapping[str, Any]) -> str:
     if told["chosen"]:
         words.append(f"({', '.join(f'{name} {shown(value)}' for name, value in told['chosen'].items())})")
     if val:
-        words.append(f"with {val['images']} val images to choose on")
+        words.append(f"with {val['images']} val {items} to choose on")
     if told["transductive"]:
         mix = seen.get("unlabelled") or {}
         share = f", effective classes {100 * mix['effective_share']:.0f} %" if mix else ""
-        words.append(f"TRANSDUCTIVE: it saw {mix.get('images', 0)} test images without their labels{share}")
+        words.append(f"TRANSDUCTIVE: it saw {mix.get('images', 0)} test {items} without their labels{share}")
     top1 = told.get("val_accuracy", {}).get("top1")
     return " ".join(words) + (f"; top-1 {100 * top1:.1f} % on val" if top1 is not None else "")
 

@@ -87,6 +87,20 @@ def knn_metrics(
     }
 
 
+def fair_neighbours(labels_N: np.ndarray) -> int:
+    """Return how many neighbours to ask among labelled images: 20, and no more than a class has others.
+
+    With more of them the other classes would outvote an image's own, however near it lies. 0 where no class
+    has two images.
+
+    Args:
+        labels_N: classes from 0 up; a negative one is none.
+    """
+    known = np.asarray(labels_N)
+    counts = np.bincount(known[known >= 0])
+    return min(NEIGHBOURS, max(int(counts.max(initial=0)) - 1, 0))
+
+
 def nearest(scores_MN: np.ndarray, k: int) -> np.ndarray:
     """Return the columns (M, k) of the k highest scores of each row, in order, equal ones by position."""
     kth = np.partition(scores_MN, -k, axis=1)[:, -k][:, None]

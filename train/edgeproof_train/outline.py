@@ -26,7 +26,8 @@ class Outline:
     """What a dry run finds out.
 
     Attributes:
-        images: how many images each split has; empty where the built-in set is still to be rendered.
+        item: what the splits are sets of, `image` or `object`.
+        images: how many of them each split has; empty where the built-in set is still to be rendered.
         classes: number of classes, 0 if unlabelled.
         parameters: of the student, with its head.
         assumed_dim: width of the embedding taken for it, where the teacher's is only seen once it is loaded.
@@ -37,6 +38,7 @@ class Outline:
     """
 
     student: str
+    item: str
     images: dict[str, int]
     classes: int
     parameters: int
@@ -50,13 +52,13 @@ class Outline:
         """Yield what to print: a name and words."""
         counts = ", ".join(f"{count} {split}" for split, count in self.images.items())
         chosen = ", of which the run chooses by words" if self.curated else ""
-        yield "images", counts + chosen if counts else "rendered when the run starts"
-        yield "classes", str(self.classes) if self.classes else "none: the images are unlabelled"
+        yield f"{self.item}s", counts + chosen if counts else "rendered when the run starts"
+        yield "classes", str(self.classes) if self.classes else f"none: the {self.item}s are unlabelled"
         width = "" if self.assumed_dim is None else f" with an embedding of {self.assumed_dim}"
         yield "student", f"{self.student}, {self.parameters / 1e6:.2f} M parameters{width}"
         yield "losses", ", ".join(self.losses)
         steps = f"at most {self.steps}" if self.curated else str(self.steps)
-        yield "steps", steps if self.steps else "known once the images are"
+        yield "steps", steps if self.steps else f"known once the {self.item}s are"
         yield (
             "memory",
             f"about {self.memory_bytes / 1e6:.0f} MB for a training step, beside the framework itself",
@@ -102,6 +104,7 @@ def outline(recipe: Recipe) -> Outline:
     parameters = sum(parameter.numel() for parameter in student.parameters())
     return Outline(
         student=f"{getattr(recipe.student, 'model', recipe.student.kind)} at {recipe.student.image_size} px",
+        item=source.item,
         images=images,
         classes=len(names),
         parameters=parameters,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,9 @@ def teacher_stage(context: StageContext) -> StageOutcome:
         context.recipe.teacher, data.given, folder, context.device, report=report
     )
     outputs = [folder / "model.safetensors", folder / "config.json"]
-    count = len(data.given.split("train"))
-    captioned = "captioned " if component.has_text else ""
-    return StageOutcome(outputs, metrics, f"trained in place on {count} {captioned}images")
+    shown = single_images(data.given.split("train"))
+    what = ("captioned " if component.has_text else "") + ("views" if data.given.of_objects else "images")
+    return StageOutcome(outputs, metrics, f"trained in place on {len(shown)} {what}")
 
 
 def embed_stage(context: StageContext) -> StageOutcome:
@@ -104,7 +105,7 @@ def embed_stage(context: StageContext) -> StageOutcome:
     metrics |= {"val": teacher_metrics(data, "val")} | ({"remarks": remarks} if remarks else {})
     skipped = f", {len(corrupt)} unreadable ones left out (embed/corrupt.csv)" if corrupt else ""
     made = f", {data.teacher.embedding_dim}-d teacher embeddings" if data.has_teacher else ""
-    summary = f"{sum(counts.values())} images{made}{skipped}"
+    summary = f"{counted_items(counts, data.source.item)}{made}{skipped}"
     kept = ("stage.json", "started.json")
     outputs = [
         file
@@ -112,6 +113,18 @@ def embed_stage(context: StageContext) -> StageOutcome:
         if file.is_file() and file.name not in kept and folder / PIXELS not in file.parents
     ]
     return StageOutcome(outputs, metrics, summary)
+
+
+def counted_items(counts: Mapping[str, int], item: str) -> str:
+    """Return how many images or objects the parts have in all; photos beside objects are told apart.
+
+    Args:
+        counts: by part.
+        item: what all parts but `photos` are sets of.
+    """
+    photos = counts.get("photos", 0)
+    said = f"{sum(counts.values()) - photos} {item}s"
+    return f"{said} and {photos} photos" if photos else said
 
 
 def embed_views(data: RunData, images: ImageSet, folder: Path) -> dict[str, Any]:

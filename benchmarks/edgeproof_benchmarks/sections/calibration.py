@@ -19,13 +19,13 @@ def calibration(data: ReportData) -> Html | None:
         return None
     lead = (
         "If answers of 80 % probability are right in 80 % of cases, the bars end on the dashed line. "
-        "Darker bars hold more images. No temperature was fitted."
+        f"Darker bars hold more {data.item}s. No temperature was fitted."
     )
     figures = (
         ("expected calibration error", percent(found.error)),
         ("mean probability of the first answer", percent(found.confidence)),
         ("first answers that are right", percent(found.accuracy)),
-        ("test images", f"{found.images:,}"),
+        (f"test {data.item}s", f"{found.images:,}"),
     )
     terms = [part for name, value in figures for part in (tag("dt", name), tag("dd", value))]
     return tag(

@@ -13,11 +13,16 @@ from edgeproof_benchmarks.markup import Html, tag
 OPEN_ROWS = 20
 MOST_ROWS = 500
 FILE = "verify/per_class.json"
-COLUMNS = ("class", "F1", "", "precision", "recall", "test images")
+COLUMNS = ("class", "F1", "", "precision", "recall")
 
 
-def class_table(rows: Sequence[ClassRow]) -> Html:
-    """Return the section: the weakest classes, and the others folded away where there are many."""
+def class_table(rows: Sequence[ClassRow], item: str) -> Html:
+    """Return the section: the weakest classes, and the others folded away where there are many.
+
+    Args:
+        rows: of the classes.
+        item: what was tested, `image` or `object`.
+    """
     held = any(not row.seen for row in rows)
     perfect = sum(row.f1 == 1 for row in rows)
     lead = f"Lowest F1 first. {perfect:,} of {counted(len(rows))} without a mistake of either kind."
@@ -31,12 +36,12 @@ def class_table(rows: Sequence[ClassRow]) -> Html:
         tag("h2", "Each class"),
         tag("p", lead, class_="lead"),
         tag("div", *means, class_="legend"),
-        table(rows[:OPEN_ROWS], "Table of classes"),
-        folded(rows[OPEN_ROWS:]),
+        table(rows[:OPEN_ROWS], "Table of classes", item),
+        folded(rows[OPEN_ROWS:], item),
     )
 
 
-def folded(rows: Sequence[ClassRow]) -> Html | None:
+def folded(rows: Sequence[ClassRow], item: str) -> Html | None:
     """Return the rows after the first, folded away."""
     if not rows:
         return None
@@ -45,14 +50,14 @@ def folded(rows: Sequence[ClassRow]) -> Html | None:
     if len(shown) < len(rows):
         left_out = tag("p", f"and {len(rows) - len(shown):,} more, in {FILE}", class_="flawless")
     title = tag("summary", f"the other {counted(len(rows))}")
-    return tag("details", title, table(shown, "Table of the other classes"), left_out)
+    return tag("details", title, table(shown, "Table of the other classes", item), left_out)
 
 
-def table(rows: Sequence[ClassRow], name: str) -> Html:
+def table(rows: Sequence[ClassRow], name: str, item: str) -> Html:
     """Return the rows as a table."""
     heads = [
         tag("th", column or tag("span", "F1 as a bar", class_="for-readers"), scope="col")
-        for column in COLUMNS
+        for column in (*COLUMNS, f"test {item}s")
     ]
     body = tag("tbody", *[line(row) for row in rows])
     whole = tag("table", tag("thead", tag("tr", *heads)), body, class_="figures per-class")

@@ -22,22 +22,23 @@ PAIRS = 12
 
 
 def classes(data: ReportData) -> Html | None:
-    """Return the sections, or None where there are no labelled test images.
+    """Return the sections, or None where nothing that was tested has a label.
 
     A run of very many classes has no confusion counts; a run from before there was a table of classes gets a
     bar for the accuracy of each.
     """
     confusion = data.confusion
     if confusion is None or not confusion.matrix.sum():
-        return class_table(data.classes) if data.classes else None
-    return join([confusions(confusion), class_table(data.classes) if data.classes else accuracies(confusion)])
+        return class_table(data.classes, data.item) if data.classes else None
+    each = class_table(data.classes, data.item) if data.classes else accuracies(confusion)
+    return join([confusions(confusion, data.item), each])
 
 
-def confusions(confusion: Confusion) -> Html:
+def confusions(confusion: Confusion, item: str) -> Html:
     """Return the matrix, up to a hundred classes, and the list of what is mistaken for what."""
     count = len(confusion.labels)
     form = f" of {named(confusion.form)}" if confusion.form else ""
-    said = f"Answers{form} on {plural(int(confusion.matrix.sum()), 'test image')}, {named_classes(count)}."
+    said = f"Answers{form} on {plural(int(confusion.matrix.sum()), f'test {item}')}, {named_classes(count)}."
     matrix = None
     if count <= MOST_CLASSES:
         held = " Held-out classes are in italics." if confusion.unseen else ""
@@ -57,15 +58,15 @@ def confusions(confusion: Confusion) -> Html:
         tag("h2", "What is taken for what"),
         tag("p", said, class_="lead"),
         matrix,
-        pairs_table(confusion),
+        pairs_table(confusion, item),
     )
 
 
-def pairs_table(confusion: Confusion) -> Html:
+def pairs_table(confusion: Confusion, item: str) -> Html:
     """Return the most frequent mistakes."""
     pairs = confused_pairs(confusion, PAIRS if len(confusion.labels) <= MOST_CLASSES else 3 * PAIRS)
     if not pairs:
-        return tag("p", "No test image is mistaken.")
+        return tag("p", f"No test {item} is mistaken.")
     lines = [
         tag(
             "li",

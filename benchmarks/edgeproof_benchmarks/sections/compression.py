@@ -44,7 +44,8 @@ def compression(data: ReportData) -> Html | None:
     if not found:
         return None
     lead = (
-        "All made of the same student and scored on the same test images. Latencies are p50 of one image, "
+        f"All made of the same student and scored on the same test {data.item}s. Latencies are p50 of one"
+        f" {data.item}, "
         "below them how many times faster that is than dense fp32 in the same engine."
     )
     return tag(
@@ -53,7 +54,7 @@ def compression(data: ReportData) -> Html | None:
         tag("p", lead, class_="lead"),
         table(found["forms"], data.rows, shipped_form(data.rows, data.verdict)),
         sentences(found["forms"], data.rows),
-        steps(found),
+        steps(found, data.item),
         *folded(found),
     )
 

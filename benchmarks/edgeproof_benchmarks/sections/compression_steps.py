@@ -26,7 +26,7 @@ Plain = Mapping[str, Any]
 Facts = list[tuple[str, str]]
 
 
-def steps(found: Plain) -> Html:
+def steps(found: Plain, item: str) -> Html:
     """Return a block for pruning and one for each INT8 form."""
     blocks = []
     if found.get("sparsity"):
@@ -35,7 +35,7 @@ def steps(found: Plain) -> Html:
         )
     fused = {form["key"]: form.get("fused") for form in found["forms"]}
     for key, report in (found.get("quantization") or {}).items():
-        blocks.append(block(INT8_NAMES.get(key, str(key)), int8_facts(report, fused.get(key))))
+        blocks.append(block(INT8_NAMES.get(key, str(key)), int8_facts(report, fused.get(key), item)))
     return tag("div", *blocks, class_="small-multiples steps")
 
 
@@ -79,7 +79,7 @@ def kept_words(kept: Mapping[str, float]) -> str:
     return f"{percent(kept['with'], 2)}, {percent(kept['without'], 2)} without reordering channels"
 
 
-def int8_facts(report: Plain, fused: Plain | None) -> Facts:
+def int8_facts(report: Plain, fused: Plain | None, item: str) -> Facts:
     """Return how a form was quantised, what it cost, and how much of it runs in integers."""
     layers, images = report["layers"], report["images"]
     inside = sum(layer["quantised"] for layer in layers)
@@ -87,7 +87,7 @@ def int8_facts(report: Plain, fused: Plain | None) -> Facts:
     facts = [
         ("layers in INT8", f"{inside} of {len(layers)}"),
         ("method", f"{report['method']}, {report['backend']}, for {report['target']}"),
-        ("ranges", f"{report['calibration']}, from {plural(images['used'], 'image')}{fewer}"),
+        ("ranges", f"{report['calibration']}, from {plural(images['used'], item)}{fewer}"),
     ]
     facts += val_facts(report["val"])
     if report.get("max_drop") is not None:

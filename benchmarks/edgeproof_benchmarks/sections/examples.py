@@ -24,14 +24,14 @@ def examples(data: ReportData) -> Html | None:
         if right or wrong
         else ""
     )
-    lead = f"{plural(len(data.examples), 'test image')} with the three likeliest labels.{counted}"
+    lead = f"{plural(len(data.examples), f'test {data.item}')} with the three likeliest labels.{counted}"
     # The wide cards, with a heat map, stand together, so that no gap is left between the others.
-    cards = [card(example) for example in sorted(data.examples, key=lambda one: not heated(one))]
+    cards = [card(example, data.item) for example in sorted(data.examples, key=lambda one: not heated(one))]
     return tag(
         "section",
         tag("h2", "Examples"),
         tag("p", lead, class_="lead"),
-        explanation(data.examples),
+        explanation(data.examples, data.item),
         tag("div", *cards, class_="cards"),
     )
 
@@ -41,7 +41,7 @@ def heated(example: Example) -> bool:
     return example.heat is not None and bool(example.heat.jpeg)
 
 
-def explanation(shown: Sequence[Example]) -> Html | None:
+def explanation(shown: Sequence[Example], item: str) -> Html | None:
     """Return what the heat maps show, or why there are none; nothing where none was asked for."""
     maps = [example.heat for example in shown if example.heat is not None]
     if not maps:
@@ -51,22 +51,23 @@ def explanation(shown: Sequence[Example]) -> Html | None:
         return tag("p", f"No Grad-CAM: {maps[0].reason}.", class_="lead")
     height, width = found.cells
     count = sum(bool(heat.jpeg) for heat in maps)
+    over = "the image" if item == "image" else "its first view"
     said = (
-        f"Grad-CAM beside {plural(count, 'image')}: over the image in grey, bright colours are where the "
+        f"Grad-CAM beside {plural(count, item)}: over {over} in grey, bright colours are where the "
         "student in PyTorch finds what speaks for its first answer, right or wrong; without colour, nowhere. "
         f"The map, of {found.node}, has {height} by {width} cells: its outlines are not those of things."
     )
     return tag("p", said, class_="lead")
 
 
-def card(example: Example) -> Html:
-    """Return an image in a frame that says right or wrong, with its likeliest labels."""
+def card(example: Example, item: str) -> Html:
+    """Return an image, or an object's first view, in a frame that says right or wrong, with likely labels."""
     source = f"data:image/jpeg;base64,{base64.b64encode(example.thumbnail).decode()}"
     named = example.true or example.path
     style, sign = {True: ("good", "✓"), False: ("bad", "✗"), None: ("unsure", "")}[example.right]
     held = tag("small", "held out of training") if not example.seen else None
     answers = [answer(label, share, label == example.true) for label, share in example.top[:TOP]]
-    image = tag("img", src=source, alt=f"test image of {named}", title=example.path, loading="lazy")
+    image = tag("img", src=source, alt=f"test {item}: {named}", title=example.path, loading="lazy")
     return tag(
         "figure",
         beside_its_map(image, example, named) if heated(example) else image,
@@ -81,7 +82,7 @@ def beside_its_map(image: Html, example: Example, named: str) -> Html:
     assert example.heat is not None
     source = f"data:image/jpeg;base64,{base64.b64encode(example.heat.jpeg).decode()}"
     answer = example.top[0][0] if example.top else "its answer"
-    said = f"Grad-CAM: what speaks for {answer} in the test image of {named}"
+    said = f"Grad-CAM: what speaks for {answer} in the picture of {named}"
     heat = tag("img", src=source, alt=said, title=said, loading="lazy")
     return tag("div", image, heat, class_="two")
 

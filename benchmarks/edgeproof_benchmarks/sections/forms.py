@@ -25,7 +25,7 @@ def forms(data: ReportData) -> Html:
     head = tag("tr", tag("th", "form", scope="col"), *[tag("th", name, scope="col") for name, _ in columns])
     body = [form_line(row, columns, row is shipped) for row in data.rows]
     counted = next((row.metrics["images"] for row in data.rows if "images" in row.metrics), None)
-    controls = [control_line(one, columns, counted) for one in data.controls]
+    controls = [control_line(one, columns, counted, data.item) for one in data.controls]
     table = tag(
         "table",
         tag("thead", head),
@@ -33,7 +33,7 @@ def forms(data: ReportData) -> Html:
         tag("tbody", *controls, class_="controls") if controls else None,
         class_="figures",
     )
-    explained = "Accuracies on the test images, scored once. Latencies for one image"
+    explained = f"Accuracies on the test {data.item}s, scored once. Latencies for one {data.item}"
     if any(known(row.metrics.get("harmonic_mean")) for row in data.rows):
         explained += ". Held out: classes that training never saw; H: harmonic mean of seen and held out"
     return tag(
@@ -94,12 +94,12 @@ def form_line(row: FormRow, columns: Sequence[Column], shipped: bool) -> Html:
     )
 
 
-def control_line(control: Control, columns: Sequence[Column], counted: float | None) -> Html:
-    """Return a row of a control, which has accuracies only; says so where it was scored on other images."""
+def control_line(control: Control, columns: Sequence[Column], counted: float | None, item: str) -> Html:
+    """Return a row of a control, which has accuracies only; says so where it was scored on others."""
     names = {shown: name for name, shown in METRIC_NAMES.items()}
     values = [
         tag("td", cell(names[shown], control.metrics) if shown in names else MISSING) for shown, _ in columns
     ]
     images = control.metrics.get("images")
-    other = f" on other images ({integer(images)})" if images is not None and images != counted else ""
+    other = f" on other {item}s ({integer(images)})" if images is not None and images != counted else ""
     return tag("tr", tag("th", control.form, tag("small", f"control{other}"), scope="row"), *values)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgeproof_benchmarks.charts import Series, line_chart
-from edgeproof_benchmarks.formats import cosine, known, percent, significant
+from edgeproof_benchmarks.formats import cosine, known, metric, percent, significant
 from edgeproof_benchmarks.markup import Html, tag
 from edgeproof_benchmarks.report_data import ReportData
 
@@ -19,6 +19,7 @@ TUNED_NAMES = {"sparsify": "2:4", "quantize int8": "INT8", "quantize sparse_int8
 """Trainings that went on with a compressed student."""
 Rows = Sequence[Mapping[str, Any]]
 VALIDATED = (
+    ("map", "validation mAP", lambda value: metric("map", value)),
     ("top1", "validation top-1", percent),
     ("cosine_mean", "validation cosine to the teacher", cosine),
 )
@@ -30,7 +31,7 @@ def learning(data: ReportData) -> Html | None:
     curves = [*loss_curves(rows), *validation_curves(rows), *tuning_curves(rows), *teacher_curves(rows)]
     if not curves:
         return None
-    lead = "Losses as they are before weighting. A ring marks the best epoch on the validation images."
+    lead = f"Losses as they are before weighting. A ring marks the best epoch on the validation {data.item}s."
     return tag(
         "section",
         tag("h2", "Learning"),
@@ -137,7 +138,7 @@ def validation_curves(rows: Rows) -> list[Html]:
     panels = []
     for key, title, show in VALIDATED:
         lines = []
-        for stage in ("train", "baseline") if key == "top1" else ("train",):
+        for stage in ("train", "baseline") if key in ("top1", "map") else ("train",):
             value = lambda row, key=key: (row.get("val") or {}).get(key)  # noqa: E731
             line = curve(of_stage(rows, stage), STAGE_NAMES[stage], value, best=True)
             if line is not None:

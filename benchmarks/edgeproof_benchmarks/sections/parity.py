@@ -14,7 +14,6 @@ from edgeproof_deploy.gates import MEANINGS
 MOST_FLIPS = 12
 BOUNDS = {"at least": "≥", "at most": "≤"}
 COLUMNS = (
-    "images",
     "cosine min",
     "mean",
     "largest difference",
@@ -33,21 +32,22 @@ def parity(data: ReportData) -> Html | None:
     if not pairs and not gates:
         return None
     lead = (
-        "The same images go through both forms of a pair, so that a loss is blamed on one step of the chain."
+        f"The same {data.item}s go through both forms of a pair, so that a loss is blamed on one step of the"
+        " chain."
     )
     return tag(
         "section",
         tag("h2", "Parity and gates"),
         tag("p", lead, class_="lead"),
-        pairs_table(pairs) if pairs else None,
+        pairs_table(pairs, data.item) if pairs else None,
         gates_tables(gates) if gates else None,
         *[flips(pair) for pair in pairs],
     )
 
 
-def pairs_table(pairs: Sequence[Mapping[str, Any]]) -> Html:
+def pairs_table(pairs: Sequence[Mapping[str, Any]], item: str) -> Html:
     """Return a line for each pair with its numerics, its agreement and what that means for accuracy."""
-    head = tag("tr", *[tag("th", name, scope="col") for name in ("pair", *COLUMNS)])
+    head = tag("tr", *[tag("th", name, scope="col") for name in ("pair", f"{item}s", *COLUMNS)])
     lines = [tag("tr", tag("th", pair_name(pair), scope="row"), *pair_cells(pair)) for pair in pairs]
     table = tag("table", tag("thead", head), tag("tbody", *lines), class_="figures")
     return tag("div", table, class_="scroll", tabindex="0", role="region", aria_label="Table of pairs")
@@ -56,7 +56,7 @@ def pairs_table(pairs: Sequence[Mapping[str, Any]]) -> Html:
 def pair_cells(pair: Mapping[str, Any]) -> list[Html]:
     """Return the figures of a pair, or why there are none."""
     if pair.get("reason"):
-        return [tag("td", f"not measured: {pair['reason']}", class_="words unsure", colspan=len(COLUMNS))]
+        return [tag("td", f"not measured: {pair['reason']}", class_="words unsure", colspan=1 + len(COLUMNS))]
     figures = (
         integer(pair.get("n")),
         cosine(pair.get("cosine_min")),

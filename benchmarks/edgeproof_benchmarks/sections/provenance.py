@@ -1,4 +1,4 @@
-"""Where the figures come from: data, skipped images, stage times, the machine, notes."""
+"""Where the figures come from: data, what was skipped of them, stage times, the machine, notes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def without(gates: list[str]) -> str:
 
 
 def images(data: ReportData) -> Html:
-    """Return the number of images in each part, and those that could not be read."""
+    """Return how many images or objects each part has, and what could not be read of them."""
     rows = [(name, integer(count)) for name, count in data.counts.items()]
     rows.append(("skipped, unreadable", integer(data.corrupt_total)))
     if data.view:
@@ -59,8 +59,10 @@ def images(data: ReportData) -> Html:
     details = None
     if listed:
         title = f"{plural(data.corrupt_total, 'image')} could not be read"
+        if data.item == "object":
+            title = f"{plural(data.corrupt_total, 'view')} or objects could not be read"
         details = tag("details", tag("summary", title), tag("ul", *listed))
-    return tag("figure", tag("figcaption", tag("b", "images")), pairs(rows), details)
+    return tag("figure", tag("figcaption", tag("b", f"{data.item}s")), pairs(rows), details)
 
 
 def stages(data: ReportData) -> Html | None:

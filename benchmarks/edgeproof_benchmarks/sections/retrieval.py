@@ -37,8 +37,13 @@ def retrieval(data: ReportData) -> Html | None:
     found = data.retrieval
     if found is None:
         return None
+    where = "the others of its class"
+    if found.gallery is not None:
+        where = f"those of its class among the {plural(found.gallery, 'object')} of the gallery"
+    seen = plural(found.views, "view")
+    by_teacher = ", the teacher all that there are" if len(found.figures) > 1 else ""
     lead = (
-        f"Each test object searches for the others of its class, all seen from {plural(found.views, 'view')}."
+        f"Each test object searches for {where}. The student sees {seen} of each{by_teacher}."
         f" Seen and held out classes are searched among themselves. {PERFECT}"
     )
     return tag(
@@ -109,7 +114,7 @@ def curves(found: Retrieval) -> Iterator[Html]:
             series,
             title=f"Precision over recall, {shown}",
             x_label="recall",
-            y_format=lambda value: f"{value:.1f}",
+            y_format=lambda value: f"{value:g}",
             zero=True,
             width=440,
             height=250,

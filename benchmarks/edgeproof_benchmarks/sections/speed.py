@@ -19,17 +19,19 @@ def speed(data: ReportData) -> Html | None:
     if not timed:
         return None
     shipped = shipped_form(data.rows, data.verdict)
-    left = [figure for figure in (accuracy_against_latency(data, timed, shipped), phases(timed)) if figure]
-    figures = [tag("div", *left, class_="stack") if left else None, latency_by_batch(timed)]
+    left = [
+        figure
+        for figure in (accuracy_against_latency(data, timed, shipped), phases(timed, data.item))
+        if figure
+    ]
+    figures = [tag("div", *left, class_="stack") if left else None, latency_by_batch(timed, data.item)]
     threads = sorted({row.threads for row in timed if row.threads})
     counted = f" on {plural(threads[0], 'thread')}" if len(threads) == 1 else ""
-    lead = (
-        f"Each form was run alone{counted}, the next image when the last one was done; every sample counts."
-    )
+    alone = f"Each form was run alone{counted}, the next {data.item} when the last one was done"
     return tag(
         "section",
         tag("h2", "Speed"),
-        tag("p", lead, class_="lead"),
+        tag("p", f"{alone}; every sample counts.", class_="lead"),
         tag("div", *[figure for figure in figures if figure], class_="pair"),
         class_="speed",
     )
@@ -67,14 +69,14 @@ def accuracy_against_latency(data: ReportData, timed: list[FormRow], shipped: Fo
     )
 
 
-def latency_by_batch(timed: list[FormRow]) -> Html:
-    """Return bars of p50 per image (p90 fainter behind) for each batch size, with the rate."""
+def latency_by_batch(timed: list[FormRow], item: str) -> Html:
+    """Return bars of p50 (p90 fainter behind) for each batch size, with the rate."""
     groups = []
     for batch in sorted({batch for row in timed for batch in row.latency_ms}):
         bars = [latency_bar(row, batch) for row in timed if row.latency("p50", batch) is not None]
         groups.append(tag("h3", f"batch {batch}"))
         groups.append(bar_rows(bars))
-    note = "p50; p90 fainter; images per second"
+    note = f"p50; p90 fainter; {item}s per second"
     return tag("figure", tag("figcaption", tag("b", "latency by batch"), tag("span", note)), *groups)
 
 
@@ -86,8 +88,8 @@ def latency_bar(row: FormRow, batch: int) -> Bar:
     return Bar(row.name, p50, f"{milliseconds(p50)} · {shown}/s", row.latency("p90", batch), row.form)
 
 
-def phases(timed: list[FormRow]) -> Html | None:
-    """Return, for each form, the p50 of each phase of one image as one stacked bar."""
+def phases(timed: list[FormRow], item: str) -> Html | None:
+    """Return, for each form, the p50 of each phase of one image or object as one stacked bar."""
     measured = [row for row in timed if any(known(row.phases_ms.get(name)) for name in PHASES)]
     if not measured:
         return None
@@ -116,5 +118,6 @@ def phases(timed: list[FormRow]) -> Html | None:
         blocks.append(tag("h3", f"{row.name}: {milliseconds(total)}"))
         blocks.append(tag("span", *pieces, class_="track stacked"))
         blocks.append(tag("div", *keys, class_="legend"))
-    caption = tag("figcaption", tag("b", "one image, from file to answer"), tag("span", "p50 of each phase"))
+    whole = f"one {item}, from {'file' if item == 'image' else 'files'} to answer"
+    caption = tag("figcaption", tag("b", whole), tag("span", "p50 of each phase"))
     return tag("figure", caption, *blocks)

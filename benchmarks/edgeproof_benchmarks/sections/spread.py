@@ -18,7 +18,7 @@ FEWEST = 20
 def spread(data: ReportData) -> Html | None:
     """Return the section, or None where no samples were kept and no stream was measured."""
     timed = [row for row in data.rows if row.ran and row.latency_ms]
-    parts = [distributions(data, timed), streams_table(timed)]
+    parts = [distributions(data, timed), streams_table(timed, data.item)]
     if not any(parts):
         return None
     lead = "Every call at batch 1, none left out. A percentile stands where the samples can prove its bound."
@@ -62,8 +62,8 @@ def samples_of(data: ReportData, row: FormRow) -> np.ndarray | None:
     return trace if trace is not None and len(trace) >= FEWEST and float(trace.min()) > 0 else None
 
 
-def streams_table(timed: list[FormRow]) -> Html | None:
-    """Return images a second by how many streams ask at once, memory, and energy where it was read."""
+def streams_table(timed: list[FormRow], item: str) -> Html | None:
+    """Return items a second by how many streams ask at once, memory, and energy where it was read."""
     rows = [row for row in timed if row.streams or row.memory_bytes]
     if not rows:
         return None
@@ -72,11 +72,11 @@ def streams_table(timed: list[FormRow]) -> Html | None:
     with_gpu = any(row.gpu_memory_bytes for row in rows)
     names = [
         "form",
-        *[f"{count} stream{'s' if count > 1 else ''}, images/s (p90)" for count in counts],
+        *[f"{count} stream{'s' if count > 1 else ''}, {item}s/s (p90)" for count in counts],
         "spread (CoV)",
         "peak memory",
         *(["GPU memory"] if with_gpu else []),
-        *(["mJ an image"] if with_energy else []),
+        *([f"mJ an {item}"] if with_energy else []),
     ]
     head = tag("tr", *[tag("th", name, scope="col") for name in names])
     lines = []

@@ -47,7 +47,7 @@ def tiles(row: FormRow, data: ReportData) -> Html:
         accuracy_tile(row, data),
         latency_tile(row, data.teacher),
         size_tile(row, data.teacher),
-        parity_tile(row),
+        parity_tile(row, data.item),
         class_="tiles",
     )
 
@@ -70,7 +70,8 @@ def accuracy_tile(row: FormRow, data: ReportData) -> Html:
     teacher = data.teacher.metrics.get("top1") if data.teacher else None
     beside = f"teacher {percent(teacher)} ({points(top1 - teacher)})" if teacher is not None else None
     count = int(row.metrics.get("images") or (data.confusion.matrix.sum() if data.confusion else 0))
-    spread = f"± {100 * interval(top1, count):.1f} at 95 %, {plural(count, 'test image')}" if count else None
+    tested = plural(count, f"test {data.item}")
+    spread = f"± {100 * interval(top1, count):.1f} at 95 %, {tested}" if count else None
     return tile("Accuracy, top-1", percent(top1), level_scale(top1, teacher), beside, spread)
 
 
@@ -119,7 +120,7 @@ def size_tile(row: FormRow, teacher: FormRow | None) -> Html:
     return tile("Model file", size(row.size_bytes), compared, memory)
 
 
-def parity_tile(row: FormRow) -> Html:
+def parity_tile(row: FormRow, item: str) -> Html:
     """Return how often the shipped form decides as the form before it."""
     if not row.parity:
         return tile("Parity", "not measured")
@@ -127,7 +128,7 @@ def parity_tile(row: FormRow) -> Html:
     flips = pair.get("flips")
     changed = pair.get("flip_count", len(flips)) if isinstance(flips, list) else flips
     said = (
-        f"{plural(changed, 'flip')} in {plural(pair['n'], 'image')}"
+        f"{plural(changed, 'flip')} in {plural(pair['n'], item)}"
         if changed is not None and "n" in pair
         else None
     )

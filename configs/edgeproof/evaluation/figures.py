@@ -15,7 +15,7 @@ from edgeproof_data.sets import ImageSet
 from edgeproof_data.tables import read_label_table
 from edgeproof_deploy.paired import difference_interval, mcnemar_p
 from edgeproof_train.calibration import calibration_metrics, fit_temperature, probabilities
-from edgeproof_train.knn import NEIGHBOURS, knn_metrics
+from edgeproof_train.knn import fair_neighbours, knn_metrics
 from edgeproof_train.metrics import head_metrics, zero_shot_metrics
 from edgeproof_train.verification import Verification, verification_rates
 
@@ -77,14 +77,16 @@ def calibration(answers: Answers, val: Answers | None) -> Figures:
 
 
 def neighbours(answers: Answers) -> Figures:
-    """Return how often the nearest of the other images, and the 20 nearest, are of an image's class.
+    """Return how often the nearest of the other images, and the k nearest, are of an image's class.
+
+    k is 20, and no more than a class has others (`fair_neighbours`).
 
     Images whose features are all zero have no direction and are left out.
     """
     if answers.features is None:
         return {}
     labels = np.where(answers.features.any(axis=1), answers.images.labels, -1)
-    k = min(NEIGHBOURS, int((labels >= 0).sum()) - 1)
+    k = fair_neighbours(labels)
     classes = len(answers.images.class_names)
     return knn_metrics(answers.features, labels, classes=classes, k=k) if k >= 1 else {}
 
