@@ -143,8 +143,8 @@ class Reduction(nn.Module):
 def principal_axes(features_NF: Tensor, dim: int) -> tuple[Reduction, float]:
     """Return the first principal axes of features, and what share of their variance these keep.
 
-    They come from the eigenvectors of the N x N Gram matrix in float64, since F may be far above N. Of each
-    axis the largest entry is positive, so that the same features give the same axes.
+    They come from the eigenvectors, in float64, of the covariance, or of the N x N Gram matrix where F is
+    above N. Of each axis the largest entry is positive, so that the same features give the same axes.
 
     Args:
         features_NF: float32.
@@ -162,17 +162,19 @@ def principal_axes(features_NF: Tensor, dim: int) -> tuple[Reduction, float]:
         )
     mean = features_NF.mean(dim=0)
     centred = features_NF - mean
-    gram = torch.cat([(block @ centred.T).double() for block in centred.split(256)])
-    values, vectors = torch.linalg.eigh(gram)
+    wide = features_NF.shape[1] > count
+    rows = centred if wide else centred.T
+    products = torch.cat([(block @ rows.T).double() for block in rows.split(256)])
+    values, vectors = torch.linalg.eigh(products)
     values, vectors = values.flip(0)[:dim], vectors.flip(1)[:, :dim]
-    total = float(gram.trace())
+    total = float(products.trace())
     if not float(values[-1]) > 1e-9 * total:
         raise UsageError(
             f"the features of {count} images do not vary along {dim} axes",
             where="teacher.pca",
             fix="set it to fewer",
         )
-    axes = (centred.T @ vectors.float()) / values.sqrt().float()
+    axes = (centred.T @ vectors.float()) / values.sqrt().float() if wide else vectors.float()
     largest = axes.gather(0, axes.abs().argmax(dim=0, keepdim=True))
     return Reduction(mean, axes * largest.sign()), float(values.sum() / total)
 

@@ -17,8 +17,12 @@ from timm.data.transforms_factory import create_transform
 from edgeproof_configs.errors import EdgeproofError, UsageError
 from edgeproof_configs.registry import build
 from edgeproof_data.kinds.image_folder import ImageFolder
+from edgeproof_data.kinds.multi_view import MultiView
+from edgeproof_data.objects import single_images
+from edgeproof_train.frozen_feature import principal_axes
 from edgeproof_train.teacher import TeacherPlaces
 from edgeproof_train.teachers.timm import TimmTeacher
+from edgeproof_train.whitening import whitened
 
 SMALL = ("test_resnet", "test_vit", "test_efficientnet", "test_convnext", "test_byobnet")
 
@@ -180,6 +184,8 @@ def test_projection__the_same_for_everybody(tmp_path: Path) -> None:
     [
         ({"feature": "flattened"}, "set pca or projection"),
         ({"pca": 4, "projection": 4}, "set one of them"),
+        ({"whiten": 0.5}, "no effect without pca"),
+        ({"pca": 4, "whiten": 1}, "less than 1"),
         ({"feature": "head"}, "'pooled', 'cls', 'pre_norm', 'tokens_mean' or 'flattened'"),
     ],
 )
@@ -248,3 +254,42 @@ def test_pca__more_axes_than_training_images(photos: Path, tmp_path: Path) -> No
     given = TimmTeacher.Config.model_validate({"model": "test_vit", "weights": str(tmp_path), "pca": 64})
     with pytest.raises(UsageError, match="64 principal axes need more than 64 training images"):
         TimmTeacher.train_in_place(given, source, tmp_path, "cpu")
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> Path:
+    """Six objects of each of two classes with three views, and a folder of five photos."""
+    root = tmp_path / "objects"
+    generator = np.random.default_rng(2)
+    views = [f"{c}/{c}{n}/{v}.png" for c in ("cup", "owl") for n in range(6) for v in range(3)]
+    for place in [*views, *(f"photos/{number}.png" for number in range(5))]:
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 255, (24, 24, 3), dtype=np.uint8)).save(root / place)
+    return root
+
+
+def test_whiten__is_fitted_on_views_of_objects_and_on_photos(objects: Path, tmp_path: Path) -> None:
+    saved(tmp_path, "test_resnet")
+    data = MultiView.Config(root=str(objects), photos="photos", val=0.34, test=0.34)
+    source = build("data", data)
+    plain = teacher_of(model="test_resnet", weights=str(tmp_path))
+    train, photos = single_images(source.split("train")), source.photos()
+    assert plain.preprocess is not None
+    files = [part.file(row) for part in (train, photos) for row in range(len(part))]
+    pixels = np.stack([plain.preprocess.pixels(Image.open(file)) for file in files])
+    features = plain.encode_image(torch.from_numpy(plain.preprocess.normalise(pixels)))
+    axes = principal_axes(features, 3)[0]
+    label = [0] * 6 + [1] * 6 + [-1] * 5
+    owner = [number // 3 for number in range(12)] + [-1] * 5
+    for share in (0.0, 0.5):
+        settings = {"model": "test_resnet", "weights": str(tmp_path), "pca": 3, "whiten": share}
+        given = TimmTeacher.Config.model_validate(settings)
+        folder = tmp_path / f"teacher-{share}"
+        folder.mkdir()
+        figures = TimmTeacher.train_in_place(given, source, folder, "cpu")
+        assert (figures["images"], figures["photos"], figures["whiten"]) == (17, 5, share)
+        expected = whitened(axes, features, torch.tensor(label), torch.tensor(owner), share)
+        found = load_file(folder / "model.safetensors")
+        for name, value in expected.state_dict().items():
+            torch.testing.assert_close(found[name], value, atol=1e-3, rtol=1e-3)
+        assert TimmTeacher(given, TeacherPlaces(objects, folder)).embedding_dim == 3

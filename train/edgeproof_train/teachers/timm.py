@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 import timm
 import torch
 from pydantic import Field, field_validator, model_validator
@@ -25,9 +26,9 @@ from edgeproof_configs import schema
 from edgeproof_configs.errors import DataError, UsageError, did_you_mean
 from edgeproof_configs.files import digest_of, read_json, write_bytes, write_json
 from edgeproof_configs.registry import register
-from edgeproof_data.objects import evenly, single_images
+from edgeproof_data.objects import ObjectSet, evenly, single_images
 from edgeproof_data.paths import resolve_path
-from edgeproof_data.sets import DataSource
+from edgeproof_data.sets import DataSource, ImageSet
 from edgeproof_train.embed_reader import read_batches
 from edgeproof_train.frozen_feature import (
     FeatureKind,
@@ -41,6 +42,7 @@ from edgeproof_train.hub import hub_file
 from edgeproof_train.preprocessing import PreprocessOverride, square_side, teacher_preprocess
 from edgeproof_train.teacher import Report, Teacher, TeacherPlaces, frozen, trained_folder
 from edgeproof_train.weights import load_into, read_weights, weights_digest
+from edgeproof_train.whitening import whitened
 
 KEY = "teacher.weights"
 HUB = "hub"
@@ -48,7 +50,7 @@ WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "config.json"
 TOLD = ("input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode")
 PCA_IMAGES, PCA_BATCH, PCA_BYTES = 4096, 32, 1 << 30
-"""Principal axes are fitted on so many training images, evenly chosen; fewer where features are wide."""
+"""Principal axes are fitted on so many images, evenly chosen; fewer where features are wide."""
 OURS = ("model_name", "pretrained", "num_classes", "in_chans")
 
 
@@ -67,7 +69,10 @@ class TimmTeacher(Teacher):
             feature: which part of the network is the embedding: what stands before the classifier, or the
                 class token, the mean of all patches or all of them in one row, each behind the last norm; or
                 what is pooled from before it.
-            pca: reduce the embedding to so many principal axes, fitted on the training images.
+            pca: reduce the embedding to so many principal axes, fitted on the training images, and on the
+                photos that serve only to distil, if there are some.
+            whiten: make these axes count alike, from 0, where their variance alone is taken out, to below 1:
+                the share of what objects of one class differ in, which needs classes with two objects.
             projection: reduce it to so many random directions, always the same.
         """
 
@@ -78,12 +83,15 @@ class TimmTeacher(Teacher):
         preprocess: PreprocessOverride = PreprocessOverride()
         feature: FeatureKind = "pooled"
         pca: schema.PositiveInt | None = None
+        whiten: Annotated[float, Field(ge=0, lt=1)] | None = None
         projection: schema.PositiveInt | None = None
 
         @model_validator(mode="after")
         def _width_is_given(self) -> TimmTeacher.Config:
             if self.pca and self.projection:
                 raise ValueError("pca and projection both say how wide the embedding is: set one of them")
+            if self.whiten is not None and not self.pca:
+                raise ValueError("whiten has no effect without pca, whose axes it scales")
             if self.feature == "flattened" and not (self.pca or self.projection):
                 raise ValueError(
                     "feature: flattened is as wide as all places together: set pca or projection"
@@ -159,27 +167,39 @@ class TimmTeacher(Teacher):
     def train_in_place(
         cls, config: Config, source: DataSource, folder: Path, device: str, report: Report | None = None
     ) -> dict[str, Any]:
-        """Fit the principal axes on the training images, and write them.
+        """Fit the principal axes on training images and photos, and write them.
 
         Returns:
-            `images` that were looked at, `axes`, and the share of the variance that they keep.
+            `images` that were looked at, and how many of them are `photos`; `axes`, the share of the variance
+            that they keep, and `whiten`.
 
         Raises:
-            UsageError: there are too few images.
+            UsageError: there are too few images, or no class has two of them or objects to whiten by.
             DataError: an image cannot be read.
         """
         del report
         assert config.pca is not None
         teacher = TimmTeacherBeforeFit(config, TeacherPlaces(source.root, folder, device))
-        images = single_images(source.split("train"))
-        count = rows_within(teacher.embedding_dim, len(images), PCA_BYTES)
-        chosen = evenly(len(images), min(count, PCA_IMAGES))
         assert teacher.preprocess is not None
-        batches = read_batches(images, chosen, teacher.preprocess, PCA_BATCH, workers=0)
-        features = collected((batch.image for batch in batches), teacher.encode_image)
+        given = source.split("train")
+        images, photos = single_images(given), source.photos()
+        total = len(images) + (0 if photos is None else len(photos))
+        count = rows_within(teacher.embedding_dim, total, PCA_BYTES)
+        chosen = evenly(total, min(count, PCA_IMAGES))
+        own = chosen[chosen < len(images)]
+        parts = [(images, own)]
+        if photos is not None:
+            parts.append((photos, chosen[len(own) :] - len(images)))
+        read = (read_batches(*part, teacher.preprocess, PCA_BATCH, workers=0) for part in parts)
+        features = collected((batch.image for batches in read for batch in batches), teacher.encode_image)
         reduction, kept = principal_axes(features, config.pca)
+        figures: dict[str, Any] = {"images": len(features), "photos": len(features) - len(own)}
+        figures |= {"axes": config.pca, "kept_variance": round(kept, 6)}
+        if config.whiten is not None:
+            labels, owners = groups_of(given, own, len(features))
+            reduction = whitened(reduction, features, labels, owners, config.whiten)
+            figures["whiten"] = config.whiten
         write_bytes(folder / WEIGHTS_FILE, save(dict(reduction.state_dict())))
-        figures = {"images": len(features), "axes": config.pca, "kept_variance": round(kept, 6)}
         write_json(folder / CARD_FILE, {"pca": figures, "feature": config.feature})
         return figures
 
@@ -209,6 +229,20 @@ class TimmTeacherBeforeFit(TimmTeacher):
     """The same teacher, giving the features that principal axes are fitted to."""
 
     fitting = True
+
+
+def groups_of(given: ImageSet, rows: np.ndarray, count: int) -> tuple[Tensor, Tensor]:
+    """Return the label and the object of some of a part's single images, filled up to `count` by -1.
+
+    An image that is not one of an object's views is an object.
+    """
+    owners = np.arange(len(given))
+    if isinstance(given, ObjectSet):
+        owners = np.repeat(owners, [len(files) for files in given.views])
+    filled = np.full((2, count), -1, np.int64)
+    filled[:, : len(rows)] = given.labels[owners][rows], owners[rows]
+    labels, objects = torch.from_numpy(filled)
+    return labels, objects
 
 
 def find_weights(model: str, weights: str, root: Path | None) -> Path:
