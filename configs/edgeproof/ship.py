@@ -179,7 +179,7 @@ def run_stages(
         digest, done = "", False
         if processes.first:
             digest = inputs_digest(stage, plain, shipment.run, shipment.files, data_digest)
-            done = not redo and up_to_date(shipment.run, stage.name, digest)
+            done = not redo and up_to_date(shipment.run, stage.name, digest, shipment.files)
         done = processes.share(done)
         if done:
             say(f"{stage.name:<{width}}  up to date")
@@ -254,10 +254,10 @@ def refuse_engines_early(recipe: Recipe, stages: list[Stage]) -> None:
             make_engine(kind).check_can_build()
 
 
-def up_to_date(run: RunDir, stage: str, digest: str) -> bool:
+def up_to_date(run: RunDir, stage: str, digest: str, files: FileTable) -> bool:
     """Whether a stage has finished with these inputs and its outputs are as it left them."""
     record = run.record(stage)
-    return record is not None and record.inputs == digest and record.intact(run.stage(stage))
+    return record is not None and record.inputs == digest and record.intact(run.stage(stage), files)
 
 
 def start_over_if_changed(run: RunDir, stage: str, digest: str, redo: bool) -> None:

@@ -63,14 +63,21 @@ class StageRecord:
     seconds: float
     metrics: dict[str, Any] = field(default_factory=dict)
 
-    def intact(self, folder: Path) -> bool:
-        """Whether every output is still there with the size and mtime that it had when the stage ended."""
+    def intact(self, folder: Path, files: FileTable) -> bool:
+        """Whether every output is still there as the stage left it; a copy with another mtime is, too.
+
+        Args:
+            folder: of the stage.
+            files: keeps what is hashed where the mtime alone differs.
+        """
         for name, seen in self.outputs.items():
             try:
                 stat = (folder / name).stat()
             except FileNotFoundError:
                 return False
-            if (stat.st_size, stat.st_mtime_ns) != (seen["size"], seen["mtime_ns"]):
+            if stat.st_size != seen["size"]:
+                return False
+            if stat.st_mtime_ns != seen["mtime_ns"] and files.sha256(folder / name) != seen["sha256"]:
                 return False
         return True
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgeproof_configs.errors import EdgeproofError, UsageError
+from edgeproof_configs.files import FileTable
 from edgeproof_configs.run import RunDir, check_free, environment, require_run
 
 
@@ -27,17 +28,22 @@ def test_record__of_a_finished_stage(run: RunDir) -> None:
     record = run.record("train")
     assert record is not None
     assert (record.inputs, record.seconds, record.metrics) == ("digest", 1.235, {"top1": 0.5})
-    assert record.intact(run.stage("train"))
+    assert record.intact(run.stage("train"), FileTable(run.path / "files.tsv"))
     assert run.record("embed") is None
 
 
 def test_intact__a_changed_or_missing_output(run: RunDir) -> None:
     record, file = run.record("train"), run.stage("train") / "model"
     assert record is not None
-    file.write_bytes(b"other")
-    assert not record.intact(run.stage("train"))
+    files, before = FileTable(run.path / "files.tsv"), file.read_bytes()
+    os.utime(file, ns=(1, 1))
+    assert record.intact(run.stage("train"), files)
+    file.write_bytes(before[::-1])
+    assert not record.intact(run.stage("train"), files)
+    file.write_bytes(before + b"more")
+    assert not record.intact(run.stage("train"), files)
     file.unlink()
-    assert not record.intact(run.stage("train"))
+    assert not record.intact(run.stage("train"), files)
 
 
 def test_forget__keeps_the_files(run: RunDir) -> None:
