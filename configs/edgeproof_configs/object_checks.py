@@ -16,6 +16,7 @@ def objects(recipe: Recipe) -> Iterator[Finding]:
     if getattr(data, "of_objects", False):
         yield from of_objects(recipe)
         yield from targets_of_objects(recipe)
+        yield from specialists_on_objects(recipe)
         return
     said = f"data of kind '{recipe.data.kind}' have single images, no objects with views: remove it"
     if recipe.train.sampler is not None:
@@ -45,6 +46,9 @@ def of_objects(recipe: Recipe) -> Iterator[Finding]:
         yield ("train", "sampler", "photo_steps"), "has no effect without data.photos"
     if sampler is not None and sampler.balanced and getattr(recipe.data, "labels", None) == "none":
         yield ("train", "sampler", "classes"), "classes need labels, and data.labels is 'none'"
+    losses = [*recipe.losses, *((recipe.compress.losses if recipe.compress else None) or ())]
+    if getattr(recipe.student, "tokens", False) and not any("student.tokens" in needs(one) for one in losses):
+        yield ("student", "tokens"), "has no effect: no loss looks at the student's tokens; remove it"
     if recipe.train.mix is not None:
         yield ("train", "mix"), "mixes single images, and the data are objects with several views: remove it"
     if photos is not None and not any(asks_teacher(loss) for loss in recipe.losses):
@@ -68,6 +72,17 @@ def targets_of_objects(recipe: Recipe) -> Iterator[Finding]:
             f"the teacher looks at the views itself ({reason}), so only at those of the step: say 'seen'"
             + ("" if tokens else ", or teacher.view: assume_invariant"),
         )
+
+
+def specialists_on_objects(recipe: Recipe) -> Iterator[Finding]:
+    """A cascade asks no specialist about views: each looks at one image, and nothing pools what it says."""
+    for index, step in enumerate(getattr(recipe.head, "steps", ())):
+        if getattr(step, "specialist", None) is not None:
+            yield (
+                ("head", "steps", index, "specialist"),
+                "a specialist looks at single images, and the data are objects with several views: make the"
+                " step one with a head, which reads the embedding of all views",
+            )
 
 
 def baseline(recipe: Recipe) -> Iterator[Finding]:

@@ -42,10 +42,14 @@ def findings(folder: Path, **changes: Any) -> list[str]:
     return []
 
 
+STEPS = [{"head": {"kind": "nearest_mean"}, "answers": ["a"]}, {"head": {"kind": "gda"}}]
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         {},
+        {"head": {"kind": "cascade", "steps": STEPS}},
         {"train": {"sampler": {"views": 3}}},
         {"train": {"sampler": {"views": 3, "classes": 2, "objects": 2, "visits": 2}}},
         {"data": {"photos": "photos"}, "train": {"sampler": {"views": 3, "photo_steps": 2}}},
@@ -70,6 +74,14 @@ def test_check__can_be_met(changes: dict[str, Any], tmp_path: Path) -> None:
         (
             {"student": {"kind": "timm", "model": "resnet10t", "image_size": 32}},
             "student.kind: 'timm' sees one image",
+        ),
+        (
+            {"head": {"kind": "cascade", "steps": [STEPS[0], {"specialist": "runs/dogs"}]}},
+            "head.steps.1.specialist: a specialist looks at single images, .*: make the step one with a head",
+        ),
+        (
+            {"student": {"kind": "multi_view", "model": "resnet10t", "image_size": 32, "tokens": True}},
+            "student.tokens: has no effect: no loss looks at the student's tokens",
         ),
         ({"train": {"sampler": None}}, "train: how many views of an object does a step show?"),
         ({"train": {"batch_size": 9}}, "train.*: .*4 classes x 2 objects make 8, and batch_size is 9"),

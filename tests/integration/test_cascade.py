@@ -5,17 +5,25 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 import yaml
 from tests.configs.scaled_recipes import CONTRASTIVE, NARROW, SOLIDS
 
 from edgeproof.__main__ import main
 from edgeproof_configs.loader import component_config
 from edgeproof_configs.registry import build
-from edgeproof_data.sets import SPLITS, DataSource
+from edgeproof_data.sets import SPLITS, DataSource, ImageSet
+from edgeproof_deploy.runtime.cascade_head import CascadeHead
+from edgeproof_deploy.runtime.predictor import Predictor
+from edgeproof_train.embeddings import embed_images
+from edgeproof_train.specialist import Specialist
+from edgeproof_train.student import Student
 
 pytestmark = pytest.mark.integration
 
@@ -152,3 +160,73 @@ def test_ship__the_bundle_has_the_specialist(run: Path) -> None:
     assert "specialists/shapes/model.onnx" in (bundle / "README.md").read_text()
     assert "3 shapes" in (bundle / "report.html").read_text()
     assert main(["verify", str(bundle)]) == 0
+
+
+@pytest.fixture(scope="module")
+def product(run: Path) -> Path:
+    """Return a run whose steps share an image by the chain rule; its student is that of the other run."""
+    where = run.parent / "product"
+    shutil.copytree(run, where)
+    command = ["ship", str(run.parent / "cascade.yaml"), "--run", str(where), "--from", "head"]
+    # With so large a share some images reach the specialist and others do not.
+    changes = ["--set", "head.combine=product", "--set", "head.least_share=0.1"]
+    assert main([*command, *changes]) == 0
+    return where
+
+
+def by_chain_rule(
+    head: CascadeHead, embeddings: torch.Tensor, scores_of: Callable[[str], torch.Tensor]
+) -> torch.Tensor:
+    """Return probabilities (N, K) float64 in torch: a step keeps its answers and passes the rest on."""
+    unit = torch.nn.functional.normalize(embeddings.double(), dim=1)
+    found = torch.zeros(len(unit), len(head.labels), dtype=torch.float64)
+    left = torch.ones(len(unit), dtype=torch.float64)
+    for step in head.steps:
+        if step.head is None:
+            assert step.columns is not None
+            scores = scores_of(step.specialist).double()[:, torch.from_numpy(step.columns)]
+        else:
+            stored = {name: torch.from_numpy(part).double() for name, part in step.head.arrays().items()}
+            scale = stored.get("logit_scale", stored.get("scale", torch.ones(())))
+            scores = scale * unit @ stored["weight"].T + stored.get("bias", 0.0)
+        shares = (scores / step.temperature).softmax(dim=1)
+        own = shares * torch.from_numpy(step.answers)
+        passed = left * (1 - own.sum(dim=1))
+        ends = passed < head.least_share
+        found[:, torch.from_numpy(step.rows)] += left[:, None] * torch.where(ends[:, None], shares, own)
+        left = torch.where(ends, 0.0, passed)
+    return found
+
+
+def test_product__the_bundle_says_what_torch_says(product: Path, run: Path, solids: DataSource) -> None:
+    images: ImageSet = solids.split("test")
+    specialist = Specialist.read(str(run.parent / "runs" / "shapes"))
+    asked = torch.from_numpy(embed_images(specialist.student, images))
+    embeddings = torch.from_numpy(embed_images(Student.load(product / "train"), images))
+    with Predictor.open(product / "bundle", threads=1) as device:
+        head = device.head
+        assert isinstance(head, CascadeHead)
+        assert (head.combine, head.least_share) == ("product", 0.1)
+        given = device.predict([images.file(row) for row in range(len(images))], top_k=len(head.labels))
+    wanted = by_chain_rule(head, embeddings, lambda name: {"shapes": asked}[name]).numpy()
+    place = {label: row for row, label in enumerate(head.labels)}
+    got = np.zeros_like(wanted)
+    for row, one in enumerate(given):
+        for label, probability in one.labels:
+            got[row, place[label]] = probability
+    np.testing.assert_allclose(got, wanted, atol=1e-5)
+    np.testing.assert_allclose(got.sum(axis=1), 1, atol=1e-5)
+    assert wanted[:, head.steps[2].rows].max() > 1e-3
+
+
+def test_product__who_shared_in_the_answers(product: Path) -> None:
+    result = json.loads((product / "result.json").read_text())
+    steps = result["routing"]["steps"]
+    assert [step["step"] for step in steps] == ["1 zero_shot", "2 nearest_mean", "3 shapes"]
+    assert steps[0]["arrived"] == steps[1]["arrived"] == 64
+    assert 0 < steps[2]["arrived"] < 64
+    assert sum(step["answered"] for step in steps) == 64
+    assert main(["evaluate", str(product)]) == 0
+    figures = json.loads((product / "evaluate" / "test" / "routing.json").read_text())
+    assert figures["accuracy"] == pytest.approx(result["routing"]["accuracy"])
+    assert main(["verify", str(product / "bundle")]) == 0
