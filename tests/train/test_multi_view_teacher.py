@@ -116,6 +116,31 @@ def test_run__a_teacher_that_pools_within_its_network_is_refused_before_images_a
     assert not (tmp_path / "run" / "embed" / "train").exists()
 
 
+def test_run__a_student_learns_the_tokens_of_a_trained_one(root: Path, clip: Path, tmp_path: Path) -> None:
+    tokens = SMALL | {"tokens": True}
+    losses = [{"kind": "token_mse", "weight": 10}, {"kind": "relation", "weight": 0.01}]
+    first = {"kind": "open_clip", "model": str(clip), "views": "seen"}
+    relation = [{"kind": "relation"}]
+    teaching = trained(tmp_path / "one", root, teacher=first, student=tokens, losses=relation)
+    second = {"kind": "run", "path": str(teaching.context.run.path), "views": "seen"}
+    data = trained(tmp_path / "two", root, teacher=second, student=tokens, losses=losses)
+    assert data.supply == "live"
+    assert data.teacher.token_shape == student_of(data).token_shape
+    rows = [row for row in data.context.run.metrics() if row.get("event") == "epoch"]
+    assert rows[-1]["losses"]["token_mse"]["raw"] < rows[0]["losses"]["token_mse"]["raw"]
+
+
+def test_run__tokens_of_a_student_that_has_learnt_none_are_refused_before_images_are_read(
+    taught: RunData, root: Path, tmp_path: Path
+) -> None:
+    teacher = {"kind": "run", "path": str(taught.context.run.path), "views": "seen"}
+    student = SMALL | {"tokens": True}
+    with pytest.raises(UsageError, match="'run' gives no tokens here, and a loss asks for them") as caught:
+        trained(tmp_path, root, teacher=teacher, student=student, losses=[{"kind": "token_mse"}])
+    assert "tokens: true} and a loss on tokens" in str(caught.value.fix)
+    assert not (tmp_path / "run" / "embed" / "train").exists()
+
+
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small CLIP with random weights in a folder that open_clip reads."""

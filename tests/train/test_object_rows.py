@@ -10,6 +10,7 @@ from PIL import Image
 
 from edgeproof_data.cache import CacheKey, CacheWriter, EmbeddingCache
 from edgeproof_data.objects import ObjectSet
+from edgeproof_deploy.runtime.preprocess import open_image
 from edgeproof_train.embeddings import embed_images
 from edgeproof_train.object_rows import StudentRows, TeacherRows
 from edgeproof_train.students.multi_view import MultiViewStudent
@@ -49,7 +50,7 @@ def test_student_rows__are_what_the_student_says_of_so_many_views(
         rows("test", objects, 6)
 
 
-def test_student_rows__encode_each_view_once(
+def test_student_rows__decode_and_encode_each_view_once(
     objects: ObjectSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     student = make()
@@ -60,13 +61,21 @@ def test_student_rows__encode_each_view_once(
         seen.append(len(image))
         return encode(image)
 
+    opened: list[Path] = []
+
+    def opening(source: Path) -> Image.Image:
+        opened.append(source)
+        return open_image(source)
+
     monkeypatch.setattr(student, "encode_views", counted)
+    monkeypatch.setattr("edgeproof_data.pixels.open_image", opening)
     rows = StudentRows(student, folder=tmp_path / "kept")
     first = [rows("test", objects, views) for views in (1, 2, 3, 4, 5)]
     assert sum(seen) == sum(COUNTS)
+    assert sorted(opened) == sorted(objects.root / view for files in objects.views for view in files)
     again = StudentRows(student, folder=tmp_path / "kept")
     np.testing.assert_array_equal(again("test", objects, 3), first[2])
-    assert sum(seen) == sum(COUNTS)
+    assert (sum(seen), len(opened)) == (sum(COUNTS), sum(COUNTS))
 
 
 def test_student_rows__features_of_other_objects_are_made_again(objects: ObjectSet, tmp_path: Path) -> None:

@@ -172,6 +172,8 @@ def check_losses(data: RunData) -> None:
         UsageError: a need is not met, a node does not exist, or shapes do not fit.
     """
     student = random_student(data.recipe, data.teacher.lead.embedding_dim)
+    if data.has_teacher and data.wants_tokens:
+        data.teacher.check_tokens()
     asked = NotAsked(data.teacher.embedding_dim) if data.has_teacher else None
     DistillTask(student, data.recipe.losses, loss_context(data, student), asked)
     check_views_are_taken(data, student)

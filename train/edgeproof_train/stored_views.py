@@ -76,10 +76,3 @@ def pooled_by(teacher: Teacher, views_BVD: Tensor) -> Tensor:
             return teacher.pool_views(views_BVD)
         parts = views_BVD.split(list(teacher.parts), dim=-1)
         return torch.cat([teacher.pool_views(part) for part in parts], dim=-1)
-
-
-def pooled_tokens(teacher: Teacher, tokens_BVND: Tensor) -> Tensor:
-    """Return the tokens (B, N, D) of objects, each token pooled over views as an embedding is."""
-    objects, _, places, _ = tokens_BVND.shape
-    pooled = pooled_by(teacher, tokens_BVND.transpose(1, 2).flatten(0, 1))
-    return pooled.unflatten(0, (objects, places))

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from edgeproof_data.cache import EmbeddingCache
 from edgeproof_deploy.runtime.preprocess import Preprocess
 from edgeproof_train.outputs import ABSENT, ModelOutputs, TopProbabilities
-from edgeproof_train.stored_views import StoredViews, pooled_by, pooled_tokens
+from edgeproof_train.stored_views import StoredViews, pooled_by
 from edgeproof_train.taps import Taps
 from edgeproof_train.teacher import Teacher
 
@@ -154,8 +154,7 @@ class LiveSupervision:
         embedding = pooled_by(self.teacher, each.encode_image(view).unflatten(0, shape)).to(image.device)
         if not self.tokens:
             return embedding, ABSENT
-        tokens = self.teacher.encode_tokens(view).unflatten(0, shape)
-        return embedding, pooled_tokens(self.teacher, tokens).to(image.device)
+        return embedding, self.teacher.object_tokens(view.unflatten(0, shape)).to(image.device)
 
 
 def renormalise(image: Tensor, seen: Preprocess, wanted: Preprocess) -> Tensor:

@@ -190,16 +190,45 @@ class Teacher(ABC):
         units = nn.functional.normalize(views_BVD.float(), dim=-1, eps=1e-12)
         return units.amax(dim=1) if self.config.view_pooling == "max" else units.mean(dim=1)
 
+    def check_tokens(self) -> None:
+        """Refuse a teacher without tokens.
+
+        Raises:
+            UsageError: this is one.
+        """
+        if self.token_shape is None:
+            raise UsageError(
+                f"a teacher of kind '{self.config.kind}' gives no tokens here, and a loss asks for them",
+                where="losses",
+                fix=self.without_tokens(),
+            )
+
+    def without_tokens(self) -> str:
+        """Return what to do where a loss wants tokens and this teacher gives none."""
+        return (
+            "choose a teacher of kind open_clip or timm that is a vision transformer, or a loss on embeddings"
+        )
+
     def encode_tokens(self, image_BCHW: Tensor) -> Tensor:
         """Return tokens (B, 1 + P, D), float32, without gradient: the embedding, then one for each patch.
 
         Raises:
             UsageError: this teacher gives none.
         """
-        if self.token_shape is None:
-            raise UsageError(f"a teacher of kind '{self.config.kind}' gives no tokens here", where="losses")
+        self.check_tokens()
         with torch.no_grad():
             return self._encode_tokens(image_BCHW.to(self.device, non_blocking=True)).float()
+
+    def object_tokens(self, views_BVCHW: Tensor) -> Tensor:
+        """Return tokens (B, 1 + P, D) of objects, float32, without gradient: each pooled as an embedding is.
+
+        Raises:
+            UsageError: this teacher gives none.
+        """
+        objects, count = views_BVCHW.shape[:2]
+        tokens = self.encode_tokens(views_BVCHW.flatten(0, 1)).unflatten(0, (objects, count))
+        pooled = self.pool_views(tokens.transpose(1, 2).flatten(0, 1))
+        return pooled.unflatten(0, (objects, -1))
 
     def encode_logits(self, image_BCHW: Tensor) -> Tensor:
         """Return the scores (B, K) of its own classifier, float32, without gradient.

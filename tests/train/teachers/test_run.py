@@ -104,6 +104,30 @@ def test_per_view__not_among_several_teachers(tmp_path: Path) -> None:
     assert teacher.per_view() is teacher
 
 
+@pytest.mark.parametrize("pooling", ["max", "attention"])
+def test_object_tokens__are_those_that_the_student_pools(pooling: str, tmp_path: Path) -> None:
+    student = saved(tmp_path, pooling=pooling, tokens=True)
+    teacher = teacher_of(tmp_path)
+    assert teacher.token_shape == student.token_shape == (2, DIM)
+    with torch.no_grad():
+        expected = student(views()).tokens
+    torch.testing.assert_close(teacher.object_tokens(views()), expected)
+    # The first is the embedding, which is what is pooled from stored features as well.
+    torch.testing.assert_close(teacher.object_tokens(views())[:, 0], of_objects(teacher, views()))
+    torch.testing.assert_close(teacher.encode_tokens(views(1)[:, 0]), teacher.object_tokens(views(1)))
+    assert not teacher.object_tokens(views()).requires_grad
+
+
+@pytest.mark.parametrize("settings", [{}, {"tokens": True, "classes": CLASSES}])
+def test_object_tokens__refused_in_words_where_there_are_none(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    saved(tmp_path, **settings)
+    with pytest.raises(UsageError, match="'run' gives no tokens here") as caught:
+        teacher_of(tmp_path).object_tokens(views())
+    assert "tokens: true" in str(caught.value.fix)
+
+
 def test_run__nothing_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no trained student here"):
         teacher_of(tmp_path)

@@ -16,6 +16,11 @@ from edgeproof_train.student import CARD_FILE, Student
 from edgeproof_train.teacher import Teacher, TeacherPlaces, frozen
 from edgeproof_train.weights import weights_digest
 
+WITH_TOKENS = (
+    "train it with student: {kind: multi_view, tokens: true} and a loss on tokens, or choose a loss on"
+    " embeddings (relation with r_gl: 1 is one)"
+)
+
 
 @register("teacher")
 class RunTeacher(Teacher):
@@ -25,7 +30,7 @@ class RunTeacher(Teacher):
     stands before that classifier. One that was distilled into an embedding space gives embeddings of it.
 
     A student of several views pools the views of an object as it was trained to; what is stored is what it
-    pools, so that each view is encoded once.
+    pools, so that each view is encoded once. Where it has learnt tokens it gives those of the object, too.
     """
 
     class Config(schema.TeacherConfig):
@@ -43,6 +48,8 @@ class RunTeacher(Teacher):
         self.classes = student.classes
         self.num_classes = len(student.classes)
         self.preprocess = student.preprocess
+        # Tokens of a student that scores classes lie among its scores, not in the space of its embedding.
+        self.token_shape = student.token_shape if student.pools_late and not student.classes else None
 
     def per_view(self) -> Teacher:
         """Return what is stored for single views: the features that a student of views pools itself.
@@ -57,7 +64,7 @@ class RunTeacher(Teacher):
             raise UsageError(
                 "this teacher pools views within its network: nothing can be stored for a view by itself",
                 where="teacher.path",
-                fix="train it with student.pool_at: features",
+                fix="train one of student.kind: multi_view with pool_at: features",
             )
         if self.config.view_pooling != "mean":
             raise UsageError(
@@ -76,6 +83,21 @@ class RunTeacher(Teacher):
             return student.view_pool(views_BVD)
         return student.pool_views(views_BVD).embedding
 
+    def object_tokens(self, views_BVCHW: Tensor) -> Tensor:
+        """Return tokens (B, 1 + P, D) of objects, pooled as the student has learnt to.
+
+        Raises:
+            UsageError: it gives none.
+        """
+        if self.token_shape is None:
+            return super().object_tokens(views_BVCHW)
+        with torch.no_grad():
+            return self.student(views_BVCHW.to(self.device, non_blocking=True)).tokens.float()
+
+    def without_tokens(self) -> str:
+        """Return how a run's student comes to give tokens."""
+        return WITH_TOKENS
+
     def module(self) -> nn.Module:
         """Return the student's network."""
         return self.student.module()
@@ -93,6 +115,9 @@ class RunTeacher(Teacher):
 
     def _encode_logits(self, image_BCHW: Tensor) -> Tensor:
         return self.student(image_BCHW).logits
+
+    def _encode_tokens(self, image_BCHW: Tensor) -> Tensor:
+        return self.student(image_BCHW).tokens
 
 
 class SingleViews(Teacher):
