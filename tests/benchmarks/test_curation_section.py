@@ -14,6 +14,7 @@ FIGURES: dict[str, Any] = {
     "searched": {"train": 1200, "val": 80, "test": 50},
     "kept": {"train": 34, "val": 5, "test": 50},
     "settled": ["test"],
+    "cosine": {"p5": 0.15, "p25": 0.19, "p50": 0.2123, "p75": 0.25, "p95": 0.31},
     "unreadable": 2,
     "far": 900,
     "other_words": 0,
@@ -45,6 +46,7 @@ def test_curation__counts_words_reasons_and_pictures() -> None:
     assert "50 of 50" not in text
     assert "1 word without a training image" in text
     assert "3 of train, also in test" in text
+    assert "0.150 to 0.310 (5 to 95 %), half below 0.212" in text
     for words in ("far from every word", "same bytes", "unreadable", "cat <3", "unicorn"):
         assert words in text
     for words in ("nearer to other words", "more than per_word"):

@@ -99,7 +99,9 @@ def test_curate__a_test_part_with_labels_is_left_alone(tmp_path: Path) -> None:
 
 def test_curate__what_cannot_be_done_is_refused(tmp_path: Path) -> None:
     where = context(tmp_path, "curate.floor=0.9999")
-    with pytest.raises(DataError, match="no image is left for train") as found:
+    with pytest.raises(
+        DataError, match="no image is left for train: 27 images searched for 2 words; cosines"
+    ) as found:
         curate_stage(where)
     assert "lower curate.floor" in (found.value.fix or "")
     shards = context(tmp_path).recipe

@@ -23,7 +23,7 @@ from edgeproof_configs.stage import StageContext, StageOutcome
 from edgeproof_data.cache import EmbeddingCache
 from edgeproof_data.check import usable
 from edgeproof_data.cleaning.cleaning import removed_table
-from edgeproof_data.cleaning.curation import Fitting, evened_out, said, sieved, told_of
+from edgeproof_data.cleaning.curation import Fitting, cosines_of, evened_out, said, sieved, told_of
 from edgeproof_data.curated import TABLE
 from edgeproof_data.paths import counted, some_of
 from edgeproof_data.sets import SPLITS, ImageSet, SplitName
@@ -77,9 +77,11 @@ def curate_stage(context: StageContext) -> StageOutcome:
     kept, capped = evened_out(found, cleaned, config)
     for part in SPLITS:
         if not any(one.part == part for one in kept):
+            cosine = cosines_of(found)
             raise DataError(
                 f"no image is left for {part}: {counted(found.searched[part], 'image')} searched for"
-                f" {counted(len(words.names), 'word')}",
+                f" {counted(len(words.names), 'word')}; cosines with the best word are {cosine['p5']:.2f} to"
+                f" {cosine['p95']:.2f} (5 to 95 %)",
                 where=data.given.root,
                 fix="lower curate.floor or curate.margin, give other words, or more images",
             )

@@ -67,12 +67,18 @@ def left_out(figures: Mapping[str, Any]) -> Html:
     """Return how many images were left out, by reason."""
     reasons = reasons_of(figures)
     caption = tag("figcaption", tag("b", "not taken"))
+    cosine = figures["cosine"]
+    fit = tag(
+        "p",
+        f"Cosine of an image with the word that fits it best: {cosine['p5']:.3f} to {cosine['p95']:.3f}"
+        f" (5 to 95 %), half below {cosine['p50']:.3f}.",
+    )
     if not reasons:
-        return tag("figure", caption, tag("p", "Every image fits a word."))
+        return tag("figure", caption, tag("p", "Every image fits a word."), fit)
     bars = [Bar(reason, count, integer(count)) for reason, count in reasons.items()]
     leaks = [f"{count} of {which.replace(' in ', ', also in ')}" for which, count in figures["leaks"].items()]
     said = tag("p", f"Twins in two parts: {'; '.join(leaks)}.") if leaks else None
-    return tag("figure", caption, bar_rows(bars), said)
+    return tag("figure", caption, bar_rows(bars), said, fit)
 
 
 def pictures(found: Curation) -> list[Html]:

@@ -31,6 +31,7 @@ class Fitting:
         caches: their embeddings, in the same order.
         matches: of the parts without labels: images that fit a word.
         entries: all that are left to be looked at, with the word, or the class, of each.
+        scores: cosine of each image of a part without labels with the word that fits it best.
         far: how many images fit no word well enough.
         other: how many fit a word of the vocabulary better.
     """
@@ -39,6 +40,7 @@ class Fitting:
     caches: dict[SplitName, EmbeddingCache]
     matches: dict[SplitName, Matches]
     entries: list[Entry]
+    scores: NDArray[np.float64]
     far: int
     other: int
 
@@ -64,12 +66,15 @@ class Fitting:
         matches: dict[SplitName, Matches] = {}
         entries: list[Entry] = []
         far = other = 0
+        scores: list[NDArray[np.float64]] = []
         for part, found in images.items():
             if (found.labels >= 0).any():
                 names = [found.class_names[label] if label >= 0 else "" for label in found.labels]
                 entries += [Entry(path, part, name) for path, name in zip(found.paths, names, strict=True)]
                 continue
-            near = best_matches(caches[part], queries_QD, len(found), floor)
+            every = best_matches(caches[part], queries_QD, len(found))
+            scores.append(every.scores)
+            near = every.take(floor.passed(every))
             mine = near.take(near.queries < len(words))
             far, other = far + len(found) - len(near), other + len(near) - len(mine)
             mine = mine.take(np.argsort(mine.rows))
@@ -78,7 +83,7 @@ class Fitting:
                 Entry(found.paths[row], part, words[query])
                 for row, query in zip(mine.rows.tolist(), mine.queries.tolist(), strict=True)
             ]
-        return cls(images, caches, matches, entries, far, other)
+        return cls(images, caches, matches, entries, np.concatenate(scores), far, other)
 
     @property
     def searched(self) -> dict[SplitName, int]:
@@ -187,6 +192,7 @@ def told_of(
         "kept": dict(Counter(one.part for one in kept)),
         "settled": sorted(found.settled),
         "unreadable": unreadable,
+        "cosine": cosines_of(found),
         "far": found.far,
         "other_words": found.other,
         "removed": dict(Counter(one.reason for one in removed)),
@@ -195,6 +201,13 @@ def told_of(
         "per_word": per_word,
         "empty_words": [name for name, count in per_word.items() if not count],
     }
+
+
+def cosines_of(found: Fitting) -> dict[str, float]:
+    """Return how well images fit their best word: percentiles of the cosine, as `p5`, `p50` and so on."""
+    wanted = (5, 25, 50, 75, 95)
+    values = np.percentile(found.scores, wanted).round(4).tolist()
+    return {f"p{percent}": value for percent, value in zip(wanted, values, strict=True)}
 
 
 def said(metrics: Mapping[str, Any]) -> str:

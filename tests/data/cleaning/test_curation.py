@@ -9,7 +9,15 @@ import pytest
 
 from edgeproof_configs.schema import CurateConfig
 from edgeproof_data.cache import CacheKey, CacheWriter, EmbeddingCache
-from edgeproof_data.cleaning.curation import Fitting, evened_out, reasons_of, said, sieved, told_of
+from edgeproof_data.cleaning.curation import (
+    Fitting,
+    cosines_of,
+    evened_out,
+    reasons_of,
+    said,
+    sieved,
+    told_of,
+)
 from edgeproof_data.sets import NO_LABEL, ImageSet, SplitName
 
 MakeImages = Callable[..., Path]
@@ -62,6 +70,8 @@ def test_fitting__each_image_has_its_best_word_where_one_fits(root: Path) -> Non
     found, _ = fitting(root)
     assert taken(found) == {"a": "cat", "b": "cat", "c": "dog", "f": "cat", "v": "cat", "t": "dog"}
     assert (found.far, found.other) == (4, 0)
+    assert cosines_of(found)["p95"] == pytest.approx(1, abs=0.01)
+    assert cosines_of(found)["p5"] == pytest.approx(0, abs=0.01)
 
 
 def test_fitting__margin_and_a_wider_vocabulary(root: Path) -> None:
