@@ -47,7 +47,7 @@ def check(
             none's view, or a good image has no embedding.
     """
     if not folder.is_dir():
-        raise UsageError("there is no such folder", where=folder)
+        raise UsageError("there is no such folder", where=folder, fix="correct the path")
     parts, remarks = shards_of(folder, views)
     found = None if parts else objects_below(folder, views)
     if not parts:

@@ -16,6 +16,7 @@ from edgeproof_data.exchange.columnar import SUFFIXES, FloatName, write_table
 from edgeproof_data.exchange.manifest import Columns, Manifest, Row, read_manifest
 from edgeproof_data.exchange.parts import Part, parts_of_source
 from edgeproof_data.exchange.shards import write_shards
+from edgeproof_data.paths import counted
 from edgeproof_data.sets import NO_LABEL, SPLITS, ImageSet
 
 
@@ -139,14 +140,16 @@ def import_data(
         DataError: the source cannot be used.
     """
     if out.suffix != ".csv":
-        raise UsageError("a manifest ends in .csv", where=out)
+        raise UsageError("a manifest ends in .csv", where=out, fix=f"say {out.with_suffix('.csv')}")
     beside = {name: out.with_suffix(name) for name in (".captions.csv", ".npy", ".index.csv")}
     existing = [file for file in (out, *beside.values()) if file.exists()]
     if existing:
-        raise UsageError("this file exists and is not overwritten", where=existing[0])
+        raise UsageError(
+            "this file exists and is not overwritten", where=existing[0], fix="choose another name"
+        )
     if not source.exists():
-        raise DataError("there is no such source", where=source)
-    root = root or (source if source.is_dir() else source.parent)
+        raise DataError("there is no such source", where=source, fix="correct the path")
+    root = (root or (source if source.is_dir() else source.parent)).absolute()
     found = read_manifest(source, root, columns, test, seed)
     write_beside(found, beside)
     # Last of all: what stands beside it counts from here on.
@@ -158,7 +161,7 @@ def import_data(
     told |= {"embeddings": None if found.embeddings is None else found.embeddings.shape[1]}
     listed = ", ".join(f"{counts[part]} {part}" for part in SPLITS if counts[part])
     lines = [
-        f"{out}: {listed}, {classes} classes",
+        f"{out}: {listed}, {counted(classes, 'class', 'classes')}",
         f"  in a recipe: data.root={root} data.split={out.absolute()}",
     ]
     print(json.dumps(told) if as_json else "\n".join(lines))

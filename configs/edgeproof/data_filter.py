@@ -111,7 +111,6 @@ def filter_images(
     if not result.kept:
         raise DataError("no image stays", where=places.folder, fix="ask for less")
     kept = with_parts(result.kept, shares, seed)
-    write_split(places.out, kept)
     write_text(places.removed, removed_table(result.removed))
     if places.links is not None:
         make_links(places.folder, kept, places.links)
@@ -119,6 +118,8 @@ def filter_images(
         from edgeproof.contact_sheets import write_page
 
         write_page(places.page, places.folder, Cleaning(kept, result.removed, result.conflicts))
+    # Last of all: what stands beside it counts from here on.
+    write_split(places.out, kept)
     told = told_of(places, kept, result)
     print(json.dumps(told, indent=2, ensure_ascii=False) if as_json else "\n".join(lines(told, result)))
     return 0
@@ -147,12 +148,19 @@ def entries_of(folder: Path, manifest: Path | None) -> list[Entry]:
                 where=manifest,
                 fix="fetch them first: edgeproof data download",
             )
+        outside = [one.place for one in found if one.place.startswith("/") or ".." in Path(one.place).parts]
+        if outside:
+            raise DataError(
+                f"{counted(len(outside), 'path')} of this manifest outside of the folder: {some_of(outside)}",
+                where=manifest,
+                fix="paths are relative to the folder: take these rows out",
+            )
         absent = [one.place for one in found if not (folder / one.place).is_file()]
         if absent:
             raise DataError(
                 f"{counted(len(absent), 'image')} of this manifest missing: {some_of(absent)}",
                 where=manifest,
-                fix=f"its paths start at {folder}",
+                fix=f"its paths are looked up in {folder}: name the folder that was indexed",
             )
         return [Entry(one.place, "train", clean_name(one.prompt)) for one in found]
     entries = []
@@ -254,7 +262,11 @@ def lines(told: dict[str, Any], result: Cleaning) -> list[str]:
 
 def _check(places: Places, demands: Demands, asked: Asked, prompts: Path | None) -> None:
     if not places.folder.is_dir():
-        raise UsageError("there is no such folder", where=places.folder)
+        raise UsageError("there is no such folder", where=places.folder, fix="correct the path")
+    if places.out.suffix != ".csv":
+        raise UsageError(
+            "a table ends in .csv", where=places.out, fix=f"say {places.out.with_suffix('.csv')}"
+        )
     for file in (places.out, places.removed, places.page, places.links):
         if file is not None and file.exists():
             raise UsageError("this is there and is not overwritten", where=file, fix="choose another name")

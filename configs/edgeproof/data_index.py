@@ -47,7 +47,7 @@ def make_index(
         DataError: no image can be taken in.
     """
     if not images.is_dir():
-        raise UsageError("there is no such folder", where=images)
+        raise UsageError("there is no such folder", where=images, fix="correct the path")
     choice = INDEX_CHOICES.get(index)
     if choice is None:
         raise UsageError(f"unknown index '{index}'", fix=f"one of {', '.join(INDEX_CHOICES)}")

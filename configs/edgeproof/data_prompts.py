@@ -41,14 +41,18 @@ def write_prompts(
         DataError: the source is not usable, or classes cannot be told apart.
     """
     if not source.exists():
-        raise UsageError("there is no such file or folder", where=source)
+        raise UsageError(
+            "there is no such file or folder",
+            where=source,
+            fix="name a file of words, one a line, a csv, or a folder of class folders",
+        )
     if out.suffix != ".txt":
         raise UsageError("labels are written as .txt", where=out, fix=f"say {out.with_suffix('.txt')}")
     table = out.with_suffix(".csv")
     for file in (out, table):
         if file.exists():
             raise UsageError("this file exists and is not overwritten", where=file, fix="choose another name")
-    distinct = told_apart(read_classes(source))
+    distinct = told_apart(read_classes(source), source)
     classes = distinct.classes if descriptions is None else with_descriptions(distinct.classes, descriptions)
     found = sentences(classes, read_templates(templates), synonyms=synonyms, articles=articles)
     long = too_long(found)
@@ -84,7 +88,10 @@ def lines(told: dict[str, object]) -> list[str]:
     assert isinstance(renamed, dict)
     assert isinstance(shared, list)
     assert isinstance(long, list)
-    shown = [f"{told['classes']} classes, {told['sentences']} sentences"]
+    classes, count = told["classes"], told["sentences"]
+    assert isinstance(classes, int)
+    assert isinstance(count, int)
+    shown = [f"{counted(classes, 'class', 'classes')}, {counted(count, 'sentence')}"]
     shown += [f"  '{old}' is several classes: {', '.join(new)}" for old, new in list(renamed.items())[:5]]
     if len(renamed) > 5:
         shown.append(f"  and {counted(len(renamed) - 5, 'more name')}")

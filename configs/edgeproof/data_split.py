@@ -49,7 +49,7 @@ def split(folder: Path, out: Path, *, shots: int, val_shots: int | None, seed: i
         DataError: a part has no image.
     """
     if not folder.is_dir():
-        raise UsageError("there is no such folder", where=folder)
+        raise UsageError("there is no such folder", where=folder, fix="correct the path")
     if out.exists():
         raise UsageError("this file exists and is not overwritten", where=out, fix="choose another name")
     val_shots = min(shots, MOST_VAL) if val_shots is None else val_shots
@@ -104,7 +104,7 @@ def proposed(mats: Path, folder: Path, out: Path) -> int:
     unseen_file = out.with_suffix(".unseen.txt")
     for place in (mats, folder):
         if not place.is_dir():
-            raise UsageError("there is no such folder", where=place)
+            raise UsageError("there is no such folder", where=place, fix="correct the path")
     for file in (out, unseen_file):
         if file.exists():
             raise UsageError("this file exists and is not overwritten", where=file, fix="choose another name")

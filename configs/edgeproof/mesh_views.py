@@ -53,7 +53,7 @@ def render_meshes(
         DataError: there is no mesh, or two would have the same views.
     """
     if not meshes.is_dir():
-        raise UsageError("there is no such folder", where=meshes)
+        raise UsageError("there is no such folder", where=meshes, fix="correct the path")
     if views not in CAMERAS:
         raise UsageError(f"--views {views}: expected {' or '.join(map(str, CAMERAS))}")
     if up not in get_args(Up):

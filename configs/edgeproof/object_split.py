@@ -77,7 +77,7 @@ def split_objects(folder: Path, out: Path, wanted: Wanted, *, links: Path | None
     """
     unseen_file = out.with_suffix(".unseen.txt")
     if not folder.is_dir():
-        raise UsageError("there is no such folder", where=folder)
+        raise UsageError("there is no such folder", where=folder, fix="correct the path")
     for place in (out, unseen_file, *([links] if links else [])):
         if place.exists():
             raise UsageError("this exists and is not overwritten", where=place, fix="choose another name")

@@ -34,7 +34,7 @@ def keep_views(
         DataError: objects have fewer views.
     """
     if not folder.is_dir():
-        raise UsageError("there is no such folder", where=folder)
+        raise UsageError("there is no such folder", where=folder, fix="correct the path")
     if out.exists():
         raise UsageError("this exists and is not overwritten", where=out, fix="choose another name")
     for name, value, known in (("--how", how, get_args(How)), ("--too-few", too_few, TOO_FEW)):

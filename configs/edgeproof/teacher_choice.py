@@ -108,4 +108,7 @@ def described_teacher(text: str) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"--teacher: {key}: {first['msg']}", fix="see `edgeproof ls teachers`") from error
+        said = str(first["msg"]).removeprefix("Value error, ")
+        raise UsageError(
+            f"--teacher: {key}: {said}" if key else f"--teacher: {said}", fix="see `edgeproof ls teachers`"
+        ) from error

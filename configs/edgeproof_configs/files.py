@@ -23,7 +23,7 @@ def explain_os_errors(target: Path) -> Iterator[None]:
     """Turn the operating system's complaint about a path into an error with advice.
 
     Raises:
-        EdgeproofError: the disk is full, the place is read-only or may not be written.
+        EdgeproofError: the disk is full, the place is read-only, may not be written or is below a file.
     """
     try:
         yield
@@ -31,6 +31,8 @@ def explain_os_errors(target: Path) -> Iterator[None]:
         advice = {
             28: "free some space, or choose another place (of a run: --run DIR), then run the same again",
             30: "the file system is read-only: choose another place (of a run: --run DIR)",
+            20: "a file lies where a folder has to be: choose another place",
+            17: "a file lies where a folder has to be: choose another place",
             13: "this user may not write there: choose another place (of a run: --run DIR)",
         }
         if error.errno not in advice:

@@ -47,6 +47,19 @@ def test_export_and_import__a_table_comes_back_as_a_manifest(
     assert main(["data", "import", str(table), str(tmp_path / "m.csv"), "--root", str(photos)]) == 2
 
 
+def test_import__says_where_paths_start_from_anywhere(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(photos)
+    (photos / "rows.csv").write_text("path,kind\nowl/0.png,owl\n")
+    assert main(["data", "import", "rows.csv", str(tmp_path / "m.csv"), "--label-column", "kin"]) == 2
+    assert "do: say --label-column with one of these" in capsys.readouterr().err
+    assert main(["data", "import", "rows.csv", str(tmp_path / "m.csv"), "--label-column", "kind"]) == 0
+    told = capsys.readouterr().out
+    assert f"data.root={photos} " in told
+    assert "1 train, 1 class\n" in told
+
+
 def test_import__captions_go_beside(photos: Path, tmp_path: Path):
     source = photos / "rows.jsonl"
     rows = [{"path": f"owl/{n}.png", "caption": ["a", "b, c"], "label": "owl"} for n in range(6)]
@@ -70,8 +83,10 @@ def test_parts_of_folder__has_its_own_parts(photos: Path):
         (["export", "PHOTOS", "OUT/x.parquet", "--part", "val"], 2, "there is no part 'val'"),
         (["export", "PHOTOS", "OUT/x.parquet", "--set", "name=x"], 2, "--set has no effect"),
         (["export", "PHOTOS", "PHOTOS", "--shards", "4"], 2, "holds something else"),
-        (["import", "PHOTOS", "OUT/m.txt"], 2, "ends in .csv"),
-        (["import", "OUT/none.csv", "OUT/m.csv"], 1, "no such source"),
+        (["export", "PHOTOS", "PHOTOS/owl/0.png", "--shards", "4"], 2, "this is a file"),
+        (["import", "PHOTOS", "OUT/m.txt"], 2, "do: say OUT/m.csv"),
+        (["import", "OUT/none.csv", "OUT/m.csv"], 1, "correct the path"),
+        (["import", "PHOTOS/owl/0.png", "OUT/m.csv"], 2, "a list of paths becomes a csv"),
     ],
 )
 def test_commands__refusals(
@@ -80,5 +95,5 @@ def test_commands__refusals(
     real = [word.replace("PHOTOS", str(photos)).replace("OUT", str(tmp_path)) for word in words]
     assert main(["data", *real]) == code
     error = capsys.readouterr().err
-    assert said in error
+    assert said.replace("OUT", str(tmp_path)) in error
     assert len(error.strip().splitlines()) <= 3

@@ -148,3 +148,22 @@ def test_check__meaning_within_and_over_parts(folder: Path, collection: Path, ed
     shutil.copy(folder / "test" / "red_square" / "a.01.png", folder / "train" / "red_square" / "new.png")
     code, _, err = edgeproof(*call)
     assert (code, "1 of 35 images are not in the collection" in err) == (1, True)
+
+
+def test_filter__names_that_cannot_be_used(photos: Path, tmp_path: Path, edgeproof: Run) -> None:
+    code, _, err = edgeproof("data", "filter", photos, tmp_path / "kept.txt")
+    assert (code, "kept.csv" in err) == (2, True)
+    manifest = tmp_path / "found.csv"
+    for path in ("../secret.jpg", "/etc/hostname", "a/../../b.jpg"):
+        manifest.write_text(f"path,prompt,score,margin\n{path},a,0.3,0.1\n")
+        code, _, err = edgeproof("data", "filter", photos, tmp_path / "kept.csv", "--manifest", manifest)
+        assert (code, "1 path of this manifest outside of the folder" in err) == (1, True)
+    assert not (tmp_path / "kept.csv").exists()
+
+
+def test_filter__the_table_is_written_last(photos: Path, tmp_path: Path, edgeproof: Run) -> None:
+    (tmp_path / "file").write_text("no folder")
+    out = tmp_path / "kept.csv"
+    code, _, err = edgeproof("data", "filter", photos, out, "--page", tmp_path / "file" / "page.html")
+    assert (code, "a file lies where a folder has to be" in err) == (1, True)
+    assert not out.exists()

@@ -105,6 +105,10 @@ def claim(out: Path, addresses: Sequence[Address], options: FetchOptions) -> Non
                 fix="choose another folder, or run the command that began it",
             )
         return
+    if out.is_file():
+        raise UsageError(
+            "images are fetched into a folder, this is a file", where=out, fix="choose a new one"
+        )
     if out.exists() and any(not half_written(one, CARD) for one in out.iterdir()):
         raise UsageError("this folder is not empty", where=out, fix="choose a new one")
     write_json(card, mine)

@@ -88,7 +88,9 @@ def read_manifest(source: Path, root: Path, columns: Columns, test: float, seed:
         found = Manifest(list(_rows(source, root, Columns(*COCO_COLUMNS), coco_rows(source))))
     else:
         raise UsageError(
-            "this is no folder, .csv, .jsonl, .json (COCO), .parquet or .arrow file", where=source.absolute()
+            "this is no folder, .csv, .jsonl, .json (COCO), .parquet or .arrow file",
+            where=source.absolute(),
+            fix="name one of these; a list of paths becomes a csv with `path` as its first line",
         )
     _check(source, root, found.rows)
     return Manifest(_in_parts(found.rows, test, seed), found.embeddings)
@@ -195,7 +197,12 @@ def _named(source: Path, columns: Columns, there: list[str]) -> Columns:
     found: list[str | None] = []
     for field, asked, usual in zip(Columns._fields, columns, USUAL, strict=True):
         if asked is not None and asked not in there:
-            raise UsageError(f"no column '{asked}'; there are: {', '.join(there)}", where=source)
+            option = f"--{field}-column"
+            raise UsageError(
+                f"no column '{asked}'; there are: {', '.join(there)}",
+                where=source,
+                fix=f"say {option} with one of these",
+            )
         name = asked or next((one for one in (usual or "").split() if one in there), None)
         if field == "path" and name is None:
             raise UsageError(
@@ -221,7 +228,7 @@ def _inside(path: str, root: Path, where: str) -> str:
 
 def _check(source: Path, root: Path, rows: Sequence[Row]) -> None:
     if not rows:
-        raise DataError("there is no image in it", where=source)
+        raise DataError("there is no image in it", where=source, fix="name another source")
     seen: set[str] = set()
     twice = [row.path for row in rows if row.path in seen or seen.add(row.path)]
     if twice:

@@ -105,6 +105,10 @@ def _check_plan(folder: Path, parts: Sequence[Part], per_shard: int, seed: int, 
     if file.exists():
         if read_json(file) != plan:
             raise UsageError("this folder holds other shards", where=folder, fix="name a new folder")
+    elif folder.is_file():
+        raise UsageError(
+            "shards are written into a folder, this is a file", where=folder, fix="name a new folder"
+        )
     elif folder.exists() and any(not half_written(one, PLAN) for one in folder.iterdir()):
         raise UsageError("this folder holds something else", where=folder, fix="name a new folder")
     else:

@@ -33,11 +33,15 @@ class Distinct:
     shared: list[str]
 
 
-def told_apart(classes: Sequence[ClassWords]) -> Distinct:
+def told_apart(classes: Sequence[ClassWords], source: Path | None = None) -> Distinct:
     """Return the classes with different names: two that share one get a hint, as in `crane (wading bird)`.
 
     The hint is what the class is a kind of, or else a synonym that no other class has. Synonyms that are
     another class's name, or that several classes have, would pull classes together and are left out.
+
+    Args:
+        classes: in the order of their source.
+        source: where they stand, for the error.
 
     Raises:
         DataError: two classes share a name and nothing tells them apart.
@@ -59,7 +63,8 @@ def told_apart(classes: Sequence[ClassWords]) -> Distinct:
     if twice:
         raise DataError(
             f"several classes are called the same, and nothing tells them apart: {some_of(twice)}",
-            fix="say what each is: a csv label,hint with a few words, as in crane,wading bird",
+            where=source,
+            fix="delete what is there twice, or say what each is: a csv label,hint with crane,wading bird",
         )
     return Distinct(found, renamed, sorted(shared))
 

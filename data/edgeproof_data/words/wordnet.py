@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from edgeproof_configs.errors import DataError
-from edgeproof_data.paths import some_of
+from edgeproof_data.paths import counted, some_of
 from edgeproof_data.words.builtin import BUILT_IN
 
 WNID = re.compile(r"n\d{8}")
@@ -54,8 +54,8 @@ def senses_of(wnids: list[str]) -> list[Sense]:
     unknown = [wnid for wnid, sense in zip(wnids, found, strict=True) if sense is None]
     if unknown:
         raise DataError(
-            f"{len(unknown)} WordNet ids are not known here: {some_of(unknown)}",
-            fix="fetch WordNet once: python -m nltk.downloader wordnet (pip install 'edgeproof[data]')",
+            f"{counted(len(unknown), 'WordNet id')} not known here: {some_of(unknown)}",
+            fix="correct, or fetch WordNet: pip install 'edgeproof[data]'; python -m nltk.downloader wordnet",
         )
     return [sense for sense in found if sense is not None]
 

@@ -139,3 +139,5 @@ def test_download__bad_lists(tmp_path: Path, run: Run) -> None:
     (tmp_path / "out" / "mine.txt").write_text("mine")
     code, _, err = run("data", "download", listed, tmp_path / "out")
     assert (code, "this folder is not empty" in err) == (2, True)
+    code, _, err = run("data", "download", listed, tmp_path / "out" / "mine.txt")
+    assert (code, "this is a file" in err) == (2, True)
