@@ -36,7 +36,7 @@ def test_sense_of__the_built_in_list(fresh: pytest.MonkeyPatch) -> None:
     assert found is not None
     assert found == (("goldfish", "Carassius auratus"), "freshwater fish", "the built-in list")
     assert sense_of("n00000001") is None
-    with pytest.raises(DataError, match="1 WordNet ids are not known here: n00000001"):
+    with pytest.raises(DataError, match="1 WordNet id not known here: n00000001"):
         senses_of(["n01443537", "n00000001"])
     for table in (wordnet._wordnet, wordnet._timm_tables):
         table.cache_clear()
