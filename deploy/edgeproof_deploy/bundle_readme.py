@@ -44,7 +44,7 @@ SELF_TEST = {
 SELF_TEST_WORDS = """
 `python -m edgeproof_deploy.runtime THIS_FOLDER --self-test` runs the images of `self_test/` and compares what
 comes out with what came out when the bundle was made; `edgeproof verify THIS_FOLDER` does so with every model
-and engine. Photos in it are from the test set, cut to what the network sees.
+and engine. {photos} the test set, cut to what the network sees.
 """
 
 
@@ -84,12 +84,13 @@ def bundle_readme(parts: BundleParts, names: Sequence[str]) -> str:
     table = "\n".join(f"| `{name}` | {purpose(name, parts)} |" for name in listed)
     head = head_words((parts.head / HEAD_FILE).read_bytes())
     views = preprocess.views
+    photos = "Photos in it are from" if views is None else "Views in it are of objects of"
     further = [
         words
         for words, there in (
             (TEXT_WORDS, parts.text and head.open_vocabulary),
             (GALLERY_WORDS, head.keeps_objects),
-            (SELF_TEST_WORDS, parts.self_test),
+            (SELF_TEST_WORDS.format(photos=photos), parts.self_test),
         )
         if there
     ]

@@ -31,7 +31,7 @@ def learning(data: ReportData) -> Html | None:
     curves = [*loss_curves(rows), *validation_curves(rows), *tuning_curves(rows), *teacher_curves(rows)]
     if not curves:
         return None
-    lead = f"Losses as they are before weighting. A ring marks the best epoch on the validation {data.item}s."
+    lead = f"Losses as they are before weighting. A ring marks the best epoch, on validation {data.item}s."
     return tag(
         "section",
         tag("h2", "Learning"),

@@ -225,20 +225,25 @@ def write_tables(folder: Path, scored: Scored) -> None:
 
 def said(scored: Scored) -> str:
     """Return the figures as lines of text, those of retrieval in a table of their own."""
-    parts = [table(scored.figures)]
+    parts = [table(scored.figures, scored.student.subject.source.item)]
     if scored.retrieval is not None:
         parts.append(scored.retrieval.table())
     return "\n\n".join(parts)
 
 
-def table(found: Mapping[str, Mapping[str, float | None]]) -> str:
-    """Return a line for each metric with a column for each model; shares with four digits."""
+def table(found: Mapping[str, Mapping[str, float | None]], item: str = "image") -> str:
+    """Return a line for each metric with a column for each model; shares with four digits.
+
+    Args:
+        found: figures by model.
+        item: what `images` are: `image`, or `object`.
+    """
     metrics = list(dict.fromkeys(name for figures in found.values() for name in figures))
     width = max(map(len, metrics), default=0)
     widths = {model: max(8, len(model)) for model in found}
     head = " " * width + "".join(f"  {model:>{widths[model]}}" for model in found)
     lines = [
-        f"{metric:<{width}}"
+        f"{f'{item}s' if metric == 'images' else metric:<{width}}"
         + "".join(f"  {_figure(figures.get(metric)):>{widths[model]}}" for model, figures in found.items())
         for metric in metrics
     ]
