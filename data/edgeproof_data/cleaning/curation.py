@@ -217,7 +217,10 @@ def said(metrics: Mapping[str, Any]) -> str:
     kept = sum(metrics["kept"].get(part, 0) for part in chosen_from)
     with_some = len(metrics["per_word"]) - len(metrics["empty_words"])
     out = ", ".join(f"{count} {reason}" for reason, count in reasons_of(metrics).items())
-    return f"{kept} of {searched} images for {counted(with_some, 'word')}" + (f"; not {out}" if out else "")
+    cosine = metrics["cosine"]
+    fit = f"; cosine with the best word {cosine['p5']:.2f} to {cosine['p95']:.2f} (5 to 95 %)"
+    taken = f"{kept} of {searched} images for {counted(with_some, 'word')}"
+    return taken + (f"; not {out}" if out else "") + fit
 
 
 def reasons_of(metrics: Mapping[str, Any]) -> dict[str, int]:
