@@ -139,6 +139,11 @@ def test_index__published_embeddings_with_safety_tags(tmp_path: Path, edgeproof:
         assert edgeproof(*call)[0] == 0
         places = sorted(row["url"].rpartition("/")[2][0] for row in rows(found))
         assert places == expected.split()
+    (out / "safety.npy").unlink()
+    code, _, err = edgeproof("data", "search", out, prompts, tmp_path / "x.csv", "--text", text)
+    assert (code, "the safety tags are missing" in err) == (1, True)
+    assert edgeproof("data", "index", source, out)[0] == 0
+    assert edgeproof("data", "search", out, prompts, tmp_path / "x.csv", "--text", text)[0] == 0
 
 
 def test_search__by_images_and_by_another_teacher(photos: Path, tmp_path: Path, edgeproof: Run) -> None:

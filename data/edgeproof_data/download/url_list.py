@@ -107,7 +107,7 @@ def _of_parquet(file: Path) -> Iterator[Address]:
             columns = [batch.column(name).to_pylist() if name else [""] * len(batch) for name in names]
             for values in zip(*columns, strict=True):
                 yield Address(*(value if isinstance(value, str) else "" for value in values))
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise DataError(f"not a readable parquet file: {error}", where=file, fix="fetch it again") from error
 
 

@@ -78,6 +78,12 @@ class Collection:
             )
         figures = None if plain["index"] is None else IndexFigures(**plain["index"])
         root = None if plain["root"] is None else Path(plain["root"])
+        if plain.get("safety") and not (folder / SAFETY).exists():
+            raise DataError(
+                "the safety tags are missing",
+                where=folder / SAFETY,
+                fix="copy the whole folder, or run the same `edgeproof data index` again",
+            )
         return cls(folder, plain["place"], root, cache, figures, plain["left_out"])
 
     def __len__(self) -> int:
@@ -141,6 +147,7 @@ def finish_collection(
         "dim": cache.dim,
         "plan": cache.plan.name,
         "teacher": cache.key.teacher,
+        "safety": safety is not None,
         "index": None if figures is None else figures.to_dict(),
         "left_out": left_out or {},
     }

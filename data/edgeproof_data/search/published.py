@@ -217,12 +217,19 @@ def _column_of_vectors(file: Path) -> NDArray[np.float32]:
             where=file,
         )
     rows = table.column(name).to_pylist()
+    if any(row is not None and not isinstance(row, list) for row in rows):
+        kind = table.schema.field(name).type
+        raise DataError(f"column {name} holds {kind}, expected lists of numbers", where=file)
     widths = Counter(-1 if row is None else len(row) for row in rows)
+    if not widths:
+        raise DataError("this table has no row", where=file, fix="fetch it again, or take it out")
     if len(widths) != 1 or -1 in widths:
         shown = ["none" if width < 0 else str(width) for width in widths]
         raise DataError(f"embeddings of different widths in one column: {some_of(shown)}", where=file)
     try:
-        return np.array(rows, np.float32)
+        # What is too large becomes infinite, and is left out with what is not finite.
+        with np.errstate(over="ignore"):
+            return np.array(rows, np.float32)
     except (TypeError, ValueError) as error:
         raise DataError(f"column {name} holds no numbers: {error}", where=file) from error
 
@@ -237,7 +244,7 @@ def _table(file: Path) -> Any:
         ) from error
     try:
         return pq.read_table(file)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise DataError(f"not a readable parquet file: {error}", where=file, fix="fetch it again") from error
 
 
@@ -257,15 +264,22 @@ def _safety(table: Any) -> list[int] | None:
     if tag is not None:
         return [TAGS.get(str(value).strip().upper(), UNKNOWN) for value in table.column(tag).to_pylist()]
     if chance is not None:
-        values = table.column(chance).to_pylist()
-        return [UNKNOWN if value is None else UNSAFE if value >= UNSAFE_FROM else SAFE for value in values]
+        return [_tag_of(value) for value in table.column(chance).to_pylist()]
     return None
+
+
+def _tag_of(chance: object) -> int:
+    """Return the tag for the probability of being unsafe; what is no probability says nothing."""
+    if not isinstance(chance, int | float) or not 0 <= chance <= 1:
+        return UNKNOWN
+    return UNSAFE if chance >= UNSAFE_FROM else SAFE
 
 
 def _usable(vectors: NDArray[Any]) -> NDArray[np.bool_]:
     good = np.empty(len(vectors), bool)
     for start in range(0, len(vectors), ROWS_AT_ONCE):
-        some = np.asarray(vectors[start : start + ROWS_AT_ONCE], np.float32)
+        with np.errstate(over="ignore"):
+            some = np.asarray(vectors[start : start + ROWS_AT_ONCE], np.float32)
         good[start : start + len(some)] = np.isfinite(some).all(axis=1) & some.any(axis=1)
     return good
 

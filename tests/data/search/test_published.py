@@ -69,6 +69,41 @@ def test_take_in__again_computes_nothing_and_mixed_float_types(tmp_path: Path) -
     assert before == {file.name: file.stat().st_mtime_ns for file in cache.folder.iterdir()}
 
 
+def test_take_in__numbers_that_float32_does_not_hold_are_left_out(tmp_path: Path) -> None:
+    vectors = rows(4).astype(np.float64)
+    vectors[1], vectors[2] = 1e300, 1e-300
+    publish(tmp_path / "s", 0, vectors)
+    cache, _, left_out = take_in(Published.open(tmp_path / "s"), tmp_path / "cache")
+    assert (len(cache), left_out) == (2, {"embedding zero or not finite": 2})
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        ([1.0, 2.0], "holds double, expected lists of numbers"),
+        (["ab", "cd"], "holds string, expected lists of numbers"),
+        ([[1.0], [1.0, 2.0]], "different widths in one column: 1, 2"),
+        ([None, [1.0, 2.0]], "different widths in one column: none, 2"),
+        ([["a", "b"], ["c", "d"]], "holds no numbers"),
+        ([[[1.0], [2.0]], [[1.0], [2.0]]], r"of shape \(2, 2, 1\)"),
+        ([], "this table has no row"),
+    ],
+)
+def test_open__a_column_that_holds_something_else(column: list[Any], words: str, tmp_path: Path) -> None:
+    table = pa.table({"url": [f"http://a/{row}" for row in range(len(column))], "embedding": column})
+    pq.write_table(table, tmp_path / "part-0.parquet")
+    with pytest.raises(DataError, match=words):
+        Published.open(tmp_path)
+
+
+def test_take_in__chances_that_are_none_say_nothing(tmp_path: Path) -> None:
+    publish(tmp_path / "s", 0, rows(4), punsafe=[0.9, float("nan"), 0.1, 7.0])
+    publish(tmp_path / "s", 1, rows(1, seed=1), punsafe=["high"])
+    safety = take_in(Published.open(tmp_path / "s"), tmp_path / "cache")[1]
+    assert safety is not None
+    assert safety.tolist() == [UNSAFE, UNKNOWN, SAFE, UNKNOWN, UNKNOWN]
+
+
 def test_open__a_column_of_vectors(tmp_path: Path) -> None:
     vectors = rows(4).astype(np.float32)
     table = pa.table({"url": [f"http://a/{row}" for row in range(4)], "embedding": vectors.tolist()})
@@ -87,6 +122,7 @@ def test_open__a_column_of_vectors(tmp_path: Path) -> None:
         (lambda s: np.save(s / "img_emb" / "img_emb_1.npy", rows(3)), "do not come in pairs"),
         (lambda s: (s / "img_emb" / "img_emb_0.npy").write_bytes(b"\x93NUMPY"), "not a readable .npy"),
         (lambda s: (s / "metadata" / "metadata_0.parquet").write_bytes(b"PAR1"), "not a readable parquet"),
+        (lambda s: publish(s, 1, np.array([1.0, 2.0, 3.0])), r"got float64 of shape \(3,\)"),
         (lambda s: np.save(s / "img_emb_0.npy", rows(3)), "two files of the same number"),
         (lambda s: np.save(s / "img_emb" / "img_emb_0.npy", np.array([{}, {}, {}])), "not a readable .npy"),
     ],
