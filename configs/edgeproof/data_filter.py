@@ -156,6 +156,12 @@ def entries_of(folder: Path, manifest: Path | None) -> list[Entry]:
                 fix="paths are relative to the folder: take these rows out",
             )
         absent = [one.place for one in found if not (folder / one.place).is_file()]
+        if absent and any(".tar/" in path for path in absent):
+            raise UsageError(
+                "this manifest names images in shards, which are chosen and not sieved",
+                where=manifest,
+                fix=f"edgeproof data import {manifest} OUT.csv --root {folder} --label-column prompt",
+            )
         if absent:
             raise DataError(
                 f"{counted(len(absent), 'image')} of this manifest missing: {some_of(absent)}",

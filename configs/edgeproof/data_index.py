@@ -12,10 +12,11 @@ import numpy as np
 from edgeproof.teacher_choice import TeacherChoice
 from edgeproof_configs.errors import UsageError
 from edgeproof_data.check import Corrupt, usable
-from edgeproof_data.folders import list_images
+from edgeproof_data.folders import IMAGE_SUFFIXES, list_images
 from edgeproof_data.paths import counted, some_of
 from edgeproof_data.search.collection import EMBEDDINGS, Collection, IndexChoice, finish_collection
 from edgeproof_data.search.published import Published, is_published, take_in
+from edgeproof_data.search.service import is_address
 from edgeproof_data.sets import NO_LABEL, ImageSet, unlabelled
 
 INDEX_CHOICES: dict[str, IndexChoice] = {"auto": "auto", "exact": "exact", "ivf": "ivf", "hnsw": "hnsw"}
@@ -95,9 +96,17 @@ def lines(found: Collection, bad: list[Corrupt]) -> list[str]:
 
 
 def images_below(root: Path) -> ImageSet:
-    """Return the images of a folder, or of the tar shards in it where it holds any."""
+    """Return the images of a folder, or of the tar shards in it where it holds any.
+
+    Raises:
+        UsageError: it holds both.
+    """
     if not any(root.glob("*.tar")):
         return unlabelled(root, list_images(root))
+    if any(file.name.lower().endswith(IMAGE_SUFFIXES) for file in root.rglob("*")):
+        raise UsageError(
+            "this folder holds shards and photos", where=root, fix="index each in a folder of its own"
+        )
     from edgeproof_data.shards.index import index_of
     from edgeproof_data.shards.listing import list_shards
     from edgeproof_data.shards.members import Shards, ShardSet
@@ -114,8 +123,15 @@ def images_below(root: Path) -> ImageSet:
 
 def _published(images: Path, out: Path, index: IndexChoice) -> tuple[Collection, list[Corrupt]]:
     cache, safety, left_out = take_in(Published.open(images), out / EMBEDDINGS)
+    addresses = any(map(is_address, cache.paths))
     found = finish_collection(
-        out, cache, place="url", root=None, index=index, safety=safety, left_out=dict(left_out)
+        out,
+        cache,
+        place="url" if addresses else "path",
+        root=None if addresses else images.absolute(),
+        index=index,
+        safety=safety,
+        left_out=dict(left_out),
     )
     return found, []
 
@@ -124,10 +140,11 @@ def _folder(
     images: Path, out: Path, index: IndexChoice, choice: TeacherChoice, batch_size: int, workers: int
 ) -> tuple[Collection, list[Corrupt]]:
     root = images.absolute()
+    found = images_below(root)
     teacher = choice.build(root)
     from edgeproof_train.embed import embed_split
 
-    good, bad = usable(images_below(root))
+    good, bad = usable(found)
     if not len(good):
         raise UsageError("no image here can be read", where=images)
     cache = embed_split(teacher, good, out / EMBEDDINGS, batch_size=batch_size, workers=workers)

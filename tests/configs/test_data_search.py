@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 from tests.data.search.knn_server import Handler, service, true_answer
 
+from edgeproof_data.kinds.webdataset import WebDataset
 from edgeproof_data.search.collection import CARD, Collection
+from edgeproof_data.sets import unlabelled
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -224,3 +227,45 @@ def test_search__service_resumes_and_appends(tmp_path: Path, edgeproof: Run) -> 
         assert len(rows(out)) == 9
         code, _, err = edgeproof("data", "search", url, *call, "--append", "--margin", 0.1)
         assert (code, "--margin has no effect with a service" in err) == (2, True)
+
+
+def test_index__shards_with_the_embeddings_that_lie_beside_them(
+    photos: Path, tmp_path: Path, edgeproof: Run
+) -> None:
+    """What is found in shards becomes the table of a recipe by `data import`."""
+    pytest.importorskip("pyarrow")
+    from edgeproof_data.exchange.parts import Part
+    from edgeproof_data.exchange.shards import write_shards
+
+    listed = [row["path"] for row in rows(photos / "index.csv")]
+    vectors = np.load(photos / "images.npy").astype(np.float32)
+    part = Part("train", unlabelled(photos, listed), None, vectors.shape[1], lambda at: vectors[at])
+    shards, out, found = tmp_path / "shards", tmp_path / "collection", tmp_path / "found.csv"
+    write_shards(shards, [part], 10)
+    code, told, err = edgeproof("data", "index", shards, out)
+    assert code == 0, err
+    assert f"{len(listed)} images" in told
+    words = ("--text", photos / "text.npy", "--per-prompt", 4, "--floor", 0.1)
+    assert edgeproof("data", "search", out, photos / "labels.txt", found, *words)[0] == 0
+    assert {row["path"].partition("/")[0] for row in rows(found)} <= {
+        file.name for file in shards.glob("*.tar")
+    }
+    code, _, err = edgeproof("data", "filter", shards, tmp_path / "kept.csv", "--manifest", found)
+    assert (code, "data import" in err) == (2, True)
+    call = ("data", "import", found, tmp_path / "kept.csv", "--root", shards, "--label-column", "prompt")
+    assert edgeproof(*call)[0] == 0
+    data = WebDataset(
+        WebDataset.Config(root=str(shards), split=str(tmp_path / "kept.csv"), cache=str(tmp_path / "c"))
+    )
+    assert sum(len(data.split(name)) for name in ("train", "val", "test")) == len(rows(found)) == 12
+    assert data.class_names == tuple(sorted({row["prompt"] for row in rows(found)}))
+
+
+def test_index__shards_and_photos_in_one_folder(photos: Path, tmp_path: Path, edgeproof: Run) -> None:
+    both = tmp_path / "both"
+    both.mkdir()
+    shutil.copy(next(photos.rglob("*.png")), both / "a.png")
+    with tarfile.open(both / "a.tar", "w") as archive:
+        archive.add(both / "a.png", "a.png")
+    code, _, err = edgeproof("data", "index", both, tmp_path / "collection", "--teacher", STORED)
+    assert (code, "holds shards and photos" in err) == (2, True)

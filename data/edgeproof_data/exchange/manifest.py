@@ -150,7 +150,17 @@ def _check_embeddings(source: Path, rows: Sequence[Row], blocks: Sequence[NDArra
 def _csv(source: Path) -> Iterator[Mapping[str, Any]]:
     try:
         with source.open(encoding="utf-8-sig", newline="") as handle:
-            yield from csv.DictReader(handle)
+            reader = csv.DictReader(handle)
+            for row in reader:
+                # What has no name lies under None.
+                if None in row:
+                    names = len(reader.fieldnames or ())
+                    raise DataError(
+                        f"{names + len(row[None])} values, {names} names in the first line",
+                        where=f"{source}:{reader.line_num}",
+                        fix="put values with a comma in quotes",
+                    )
+                yield row
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"not a csv file in UTF-8: {error}", where=source) from error
 

@@ -186,3 +186,12 @@ def test_read_manifest__tables_beside_shards_of_several_types_and_widths(root: P
     pq.write_table(pa.table({"path": ["owl/4 é.jpg"]}), tables / "c.parquet")
     with pytest.raises(DataError, match="some rows only"):
         read(tables, root)
+
+
+@pytest.mark.parametrize("first", ["path,label", "foo,bar"])
+def test_read_manifest__a_csv_row_with_more_values_than_names(root: Path, first: str):
+    source = root / "rows.csv"
+    source.write_text(f"{first}\na/0.jpg,a cat, sitting\n")
+    with pytest.raises(DataError, match="3 values, 2 names in the first line") as error:
+        read_manifest(source, root, Columns(), 0.5, 0)
+    assert error.value.where == f"{source}:2"
