@@ -14,7 +14,7 @@ from edgeproof_configs.errors import UsageError
 from edgeproof_configs.schema import AugmentConfig, SamplerConfig
 from edgeproof_data.draws import SHOWN, uniforms
 from edgeproof_data.loader import Batch
-from edgeproof_data.object_sampling import WHERE, ObjectSampling
+from edgeproof_data.object_sampling import WHERE, ObjectSampling, members_to_pair
 from edgeproof_data.objects import ObjectSet
 from edgeproof_data.paths import some_of
 from edgeproof_data.pixels import Squares, normalised, open_squares
@@ -168,6 +168,19 @@ class ObjectLoader:
             "index": torch.from_numpy(indices),
             "views": torch.from_numpy(views),
         }
+
+
+def check_sampler(objects: ImageSet, sampler: SamplerConfig | None) -> None:
+    """Refuse what a sampler cannot show of training objects, before anything is computed for them.
+
+    Raises:
+        UsageError: an object has fewer views than a step shows, or see `ObjectSampling`.
+    """
+    if sampler is None or not isinstance(objects, ObjectSet):
+        return
+    check_views(objects, sampler.views)
+    if sampler.balanced:
+        members_to_pair(objects, sampler)
 
 
 def check_views(objects: ObjectSet, shown: int) -> None:

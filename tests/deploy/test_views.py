@@ -19,7 +19,7 @@ from edgeproof_deploy.bundle import BundleParts, write_bundle
 from edgeproof_deploy.bundle_images import embed_folder, vocabulary_of
 from edgeproof_deploy.bundle_models import inputs_of
 from edgeproof_deploy.bundle_parity import check_bundle
-from edgeproof_deploy.engine import open_onnx
+from edgeproof_deploy.engine import BuildOptions, make_engine, open_onnx
 from edgeproof_deploy.export import export_onnx
 from edgeproof_deploy.half import to_fp16
 from edgeproof_deploy.runtime.bundle import Bundle
@@ -157,6 +157,35 @@ def test_build_plan__a_profile_of_batch_and_views(file: Path) -> None:
         "tuned_for": (1, 3, *rest),
         "largest": (4, 12, *rest),
     }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pool_at", ["features", "layer3"])
+@pytest.mark.parametrize("pooling", ["max", "mean", "attention"])
+def test_build__plans_of_a_student_of_views_in_fp32_and_fp16(
+    pooling: str, pool_at: str, tmp_path: Path
+) -> None:
+    """Built for SM 8.6 and not run: a plan takes every number of views up to the largest."""
+    pytest.importorskip("tensorrt_rtx")
+    student = make_student(pooling, pool_at)
+    for part in student.view_pool.parameters():
+        torch.nn.init.normal_(part)
+    files = {"fp32": tmp_path / "model.onnx", "fp16": tmp_path / "model.fp16.onnx"}
+    export_onnx(student, files["fp32"])
+    to_fp16(files["fp32"], files["fp16"], views_of(4, 3))
+    engine, sizes = make_engine("tensorrt_rtx"), {}
+    for precision, model in files.items():
+        options = BuildOptions((1, 8), precision=precision, label=precision, views=(12, 1, 20))
+        plan = engine.build(model, tmp_path, options)
+        assert plan.name == f"tensorrt_rtx-{precision}-sm86.engine"
+        sizes[precision] = plan.stat().st_size
+        told = json.loads(plan.with_suffix(".json").read_text())
+        sides = {bound: shape[:2] for bound, shape in told["profile"]["views"].items()}
+        assert sides == {"smallest": [1, 1], "tuned_for": [1, 12], "largest": [8, 20]}
+        assert told["settings"]["views"] == [12, 1, 20]
+        if not engine.runs_here:
+            assert told["status"] == "built, not run here"
+    assert sizes["fp16"] < sizes["fp32"]
 
 
 def test_order_gates__of_views_alone(file: Path) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from edgeproof_configs.registry import build, component_class
 from edgeproof_configs.schema import LossConfig, Recipe, TrainConfig
+from edgeproof_data.object_loader import check_sampler
 from edgeproof_data.sets import SPLITS, DataSource
 from edgeproof_train.loss import LossContext, check_needs, nodes_of
 from edgeproof_train.student import Student
@@ -69,11 +70,13 @@ def outline(recipe: Recipe) -> Outline:
     """Build a recipe's shapes with random weights and check that its losses can be met; read no image.
 
     Raises:
-        UsageError: the student cannot be built or a need of a loss is not met.
+        UsageError: the student cannot be built, a need of a loss is not met, or the sampler asks for more
+            than the objects have.
         DataError: images or label files are not where the recipe says.
     """
     source: DataSource = build("data", recipe.data)
     source.prepare()
+    check_sampler(source.split("train"), recipe.train.sampler)
     images: dict[str, int] = {split: len(source.split(split)) for split in SPLITS}
     names = source.class_names
     head: Any = component_class("head", recipe.head.kind)

@@ -11,6 +11,7 @@ from edgeproof_configs.errors import DataError, UsageError
 from edgeproof_configs.registry import component_class
 from edgeproof_configs.schema import Recipe
 from edgeproof_configs.stage import StageContext, StageOutcome
+from edgeproof_data.object_loader import check_sampler
 from edgeproof_data.objects import single_images
 from edgeproof_data.sets import DataSource, ImageSet
 from edgeproof_data.views import View
@@ -72,6 +73,7 @@ def embed_stage(context: StageContext) -> StageOutcome:
     for training in trainings:
         check_losses(training)
     refuse_unknown_classes(data)
+    check_sampler(data.source.split("train"), recipe.train.sampler)
     corrupt: list[tuple[str, str, str]] = []
     counts: dict[str, int] = {}
     checked: dict[str, Any] = {}
