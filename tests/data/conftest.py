@@ -1,8 +1,11 @@
-"""Small pictures on disk."""
+"""Small pictures on disk, and a small disk."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 from PIL import Image
 
 MakeImages = Callable[..., Path]
+DISK_BYTES = 1 << 20
 
 
 @pytest.fixture
@@ -28,3 +32,17 @@ def make_images(tmp_path: Path) -> MakeImages:
         return root
 
     return make
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Return a disk of its own with room for `DISK_BYTES`."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if shutil.which("mount") is None or os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root")
+    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(place)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("this machine does not let the test mount a small disk")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)

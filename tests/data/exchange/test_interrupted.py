@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.data.conftest import DISK_BYTES
 
 from edgeproof_data.shards.archive import walk
 
 MakeImages = Callable[..., Path]
 IMAGES, A_SHARD = 120, 2
-DISK_BYTES = 1 << 20
 
 
 def export(photos: Path, out: Path) -> list[str]:
@@ -55,20 +53,6 @@ def photos(make_images: MakeImages) -> Path:
     return make_images(*(f"{number:03d}.png" for number in range(IMAGES)))
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """Return a small disk of its own."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    if shutil.which("mount") is None or os.geteuid() != 0:
-        pytest.skip("mounting a small disk needs root")
-    mounted = run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(place)])
-    if mounted.returncode:
-        pytest.skip("this machine does not let the test mount a small disk")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
-
-
 def test_export__killed_in_the_middle(photos: Path, tmp_path: Path) -> None:
     peace, out = tmp_path / "peace", tmp_path / "out"
     assert run(export(photos, peace)).returncode == 0
@@ -88,9 +72,8 @@ def test_export__killed_in_the_middle(photos: Path, tmp_path: Path) -> None:
     assert digests(out) == digests(peace)
 
 
-def test_export__a_full_disk(photos: Path, tmp_path: Path, disk: Path) -> None:
-    out = disk / "out"
-    ballast = disk / "ballast"
+def test_export__a_full_disk(photos: Path, tmp_path: Path, small_disk: Path) -> None:
+    out, ballast = small_disk / "out", small_disk / "ballast"
     ballast.write_bytes(b"\0" * (DISK_BYTES - (200 << 10)))
     full = run(export(photos, out))
     assert full.returncode == 1, full.stderr

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +25,7 @@ class Server(BaseHTTPRequestHandler):
     """What is asked for says how the answer is spoilt; `asked` keeps the requests."""
 
     asked: list[tuple[str, str | None]] = []  # noqa: RUF012 - shared on purpose
+    resumed = threading.Event()
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
@@ -92,6 +95,15 @@ class Server(BaseHTTPRequestHandler):
         else:
             self.answer(BODY[:3000], 3000)
 
+    def pausing(self) -> None:
+        """Stop sending in the middle, the first time, without closing."""
+        if len(Server.asked) == 1:
+            self.answer(BODY[:5000], len(BODY))
+            self.wfile.flush()
+            Server.resumed.wait(60)
+        else:
+            self.good()
+
     def round(self) -> None:
         """Send in circles."""
         self.send_response(302)
@@ -117,6 +129,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(remote, "WAIT_SECONDS", 0.01)
     monkeypatch.setattr(remote, "TIMEOUT_SECONDS", 5.0)
     Server.asked = []
+    Server.resumed.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), Server) as running:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -140,6 +153,23 @@ def test_fetch__a_copy_that_was_cut_is_fetched_again(server: str, tmp_path: Path
     copy = fetch(f"{server}/good.tar", tmp_path)
     copy.write_bytes(BODY[:77])
     assert fetch(f"{server}/good.tar", tmp_path).read_bytes() == BODY
+
+
+def test_fetch__killed_in_the_middle(server: str, tmp_path: Path):
+    address = f"{server}/pausing.tar"
+    code = "import sys, pathlib; from edgeproof_data.shards.remote import fetch;"
+    code += "fetch(sys.argv[1], pathlib.Path(sys.argv[2]))"
+    process = subprocess.Popen([sys.executable, "-c", code, address, str(tmp_path)])
+    while not any(file.stat().st_size for file in tmp_path.glob(".*.part")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    Server.resumed.set()
+    assert not [name for name in left(tmp_path) if not name.startswith(".")]
+    assert fetch(address, tmp_path).read_bytes() == BODY
+    assert [wanted for _, wanted in Server.asked] == [None, None]
+    assert len(left(tmp_path)) == 2
 
 
 def test_fetch__waits_for_a_busy_server(server: str, tmp_path: Path):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from edgeproof_configs.errors import DataError, MissingPackageError, UsageError
+from edgeproof_configs.errors import DataError, EdgeproofError, MissingPackageError, UsageError
 from edgeproof_data.shards import remote
 from edgeproof_data.shards.listing import list_shards
 from edgeproof_data.shards.remote import fetch
@@ -58,7 +58,7 @@ class Faulty(fsspec.AbstractFileSystem):
             raise PermissionError("no credentials")
         if name.startswith("deaf"):
             raise LibraryError("no route to the storage\nand a second line")
-        return {"name": name, "size": len(BODY), "type": "file"}
+        return {"name": name, "size": None if name.startswith("unsized") else len(BODY), "type": "file"}
 
     def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
         raise LibraryError("may not be listed")
@@ -119,6 +119,14 @@ def test_fetch__what_stays_broken_is_told_and_leaves_nothing(
     assert "\n" not in error.value.what
     assert Faulty.opened[name] == attempts
     assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize(("name", "words"), [("unsized-0.tar", "No space left"), ("good-0.tar", "are free")])
+def test_fetch__a_full_disk_is_no_reason_to_try_again(small_disk: Path, name: str, words: str):
+    with pytest.raises(EdgeproofError, match=words):
+        fetch(f"faulty://{name}", small_disk)
+    assert Faulty.opened[name] == (name == "unsized-0.tar")
+    assert left(small_disk) == []
 
 
 def test_fetch__a_note_that_is_cut_counts_for_nothing(tmp_path: Path):
