@@ -227,7 +227,7 @@ class Chain:
         add(self.found, made, self.teacher, pairs, RUN_HERE if made.embeddings is not None else NOT_RUN_HERE)
         self.found.claims.extend(run.claims)
         self.found.rows[-1]["claims"] = [claim.to_dict() for claim in run.claims]
-        if made.embeddings is not None and form.key == "fp32":
+        if made.embeddings is not None and form.key == "fp32" and is_finite(made):
             self.shipped(made)
 
     def shipped(self, form: Form) -> None:
@@ -271,14 +271,17 @@ class Chain:
 def add(
     found: Verification, form: Form, teacher: Form | None, pairs: Sequence[PairParity], status: str
 ) -> None:
-    """Add a form's row, and the pairs that judge it."""
+    """Add a form's row, and the pairs that judge it.
+
+    A form that gives NaN has no accuracy: its gate `finite` says so. One that gives zeros finds nothing.
+    """
     metrics: dict[str, float] = {}
-    if form.embeddings is not None:
+    if form.embeddings is not None and is_finite(form):
         if form is teacher:
             metrics = found.vocabulary.of_teacher().metrics(form.embeddings)
         else:
             metrics = found.vocabulary.metrics(form.embeddings, teacher and teacher.embeddings)
-        metrics = metrics | found.searched(form)
+        metrics = metrics | (found.searched(form) if has_directions(form) else {})
     found.pairs.extend(pairs)
     found.rows.append(
         {
@@ -292,6 +295,16 @@ def add(
             "gates": [gate.to_dict() for pair in pairs for gate in pair.gates],
         }
     )
+
+
+def is_finite(form: Form) -> bool:
+    """Whether a form gives numbers for everything that it was run on, but for edge images."""
+    return all(bool(np.isfinite(rows).all()) for rows in (form.rows, form.gallery) if rows is not None)
+
+
+def has_directions(form: Form) -> bool:
+    """Whether no embedding of a form is zero, so that all can be searched by cosine."""
+    return all(bool(rows.any(axis=1).all()) for rows in (form.rows, form.gallery) if rows is not None)
 
 
 @dataclass(frozen=True)

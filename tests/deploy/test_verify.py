@@ -12,11 +12,14 @@ from tests.deploy.bundles import CHANNELS, write_model
 from edgeproof_compress.quantized_student import QuantizedStudent
 from edgeproof_configs.schema import GatesConfig
 from edgeproof_data.sets import ImageSet
+from edgeproof_deploy.decisions import Vocabulary
 from edgeproof_deploy.forms import StudentForm
-from edgeproof_deploy.parity import Form
+from edgeproof_deploy.gates import Limits
+from edgeproof_deploy.parity import Form, compare_pair
 from edgeproof_deploy.runtime.tensorrt_package import why_not_here
-from edgeproof_deploy.verify import Chain, run_engine
+from edgeproof_deploy.verify import Chain, Verification, add, run_engine
 from edgeproof_train.embeddings import embed_images
+from edgeproof_train.retrieval.protocols import Search
 from edgeproof_train.student import Student
 
 Target = Literal["onnxruntime", "tensorrt"]
@@ -94,3 +97,38 @@ def test_same_file__an_engine_is_compared_with_onnxruntime_on_the_file_that_both
     assert chain.same_file(form, "tensorrt", other, tmp_path / "model.int8.trt.onnx") == []
     absent = Form("student", "openvino", "int8", reason="built, not run here: no driver")
     assert chain.same_file(form, "openvino", absent, file) == []
+
+
+@pytest.mark.parametrize(("broken", "left"), [(np.nan, set()), (0.0, {"top1"})])
+@pytest.mark.parametrize("part", ["embeddings", "gallery"])
+def test_add__a_form_that_gives_nothing_for_an_object_fails_its_gate_and_not_the_run(
+    part: str, broken: float, left: set[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    labels, text = np.arange(6) % 2, rng.standard_normal((2, 4))
+    rows, searched = (rng.standard_normal((6, 4)).astype(np.float32) for _ in range(2))
+    nothing: Any = None
+    objects = Vocabulary(
+        ("cup", "car"), text, labels, tuple("abcdef"), of_objects=True, gallery_labels=labels
+    )
+
+    def found_by(form: Form) -> dict[str, float]:
+        assert form.gallery is not None
+        return {"map": Search(form.rows, labels, form.gallery, labels).figures()["map"]}
+
+    found = Verification(6, objects, nothing, searched=found_by)
+    eager = Form("student", "pytorch", embeddings=rows, gallery=searched)
+    add(found, eager, None, [], "")
+    given: dict[str, Any] = {"embeddings": rows.copy(), "gallery": searched.copy()}
+    given[part][2] = broken
+    made = Form("student", "onnxruntime", **given)
+    limits = Limits(map_drop=0.01)
+    add(found, made, None, [compare_pair(eager, made, limits, objects)], "")
+    whole, row = found.rows
+    assert {"top1", "map"} <= set(whole["metrics"])
+    assert {"top1", "map"} & set(row["metrics"]) == left
+    gates = {gate["name"]: gate["status"] for gate in row["gates"]}
+    assert gates["finite"] == ("fail" if np.isnan(broken) else "pass")
+    if not np.isnan(broken):
+        # No search is possible: the gate is not passed without a figure.
+        assert gates["map_drop"] == "not measured"
