@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -34,6 +35,17 @@ def test_fit_head__a_name_and_arrays() -> None:
     more, expected, _ = clusters(seed=1)
     assert (head(more).argmax(axis=1) == expected).all()
     np.testing.assert_allclose(head.probabilities(more).sum(axis=1), 1, rtol=1e-5)
+
+
+def test_fit_head__members_as_a_recipe_writes_them() -> None:
+    features, labels, _ = clusters()
+    given = [{"kind": "gda", "weight": 2.0}, {"kind": "nearest_mean"}]
+    head = fit_head("ensemble", features, labels, members=given, calibrate=False)
+    members = [fit_head("gda", features, labels, weight=2.0), fit_head("nearest_mean", features, labels)]
+    mean = np.mean([member.probabilities(features) for member in members], axis=0)
+    np.testing.assert_allclose(head.probabilities(features), mean, atol=1e-6)
+    with pytest.raises(ValidationError, match="weigth"):
+        fit_head("ensemble", features, labels, members=[{"kind": "gda", "weigth": 2.0}, given[1]])
 
 
 def test_fit_head__zero_shot_needs_text_alone() -> None:

@@ -139,6 +139,12 @@ def test_fit__views_of_a_photo_are_rows() -> None:
     assert np.array_equal(first, second)
 
 
+def test_fit__shots_that_are_all_the_same() -> None:
+    same = evidence_of(["a", "b"], features=np.ones((4, 8)), labels=np.array([0, 0, 1, 1]))
+    with pytest.raises(DataError, match="all 4 shots are the same in 8 feature"):
+        GDA.fit(GDA.Config(), same)
+
+
 def test_fit__a_class_without_a_shot() -> None:
     shots = make(text=False, val=False).shots
     assert shots is not None

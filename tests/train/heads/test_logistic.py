@@ -48,3 +48,10 @@ def test_fit__noise_asks_for_a_smaller_c() -> None:
 def test_fit__says_where_the_solver_was_stopped() -> None:
     fitted = fit_kind(Logistic.Config(max_iterations=2), make(4))
     assert fitted.notes == ("c by default: there is no validation", "the solver stopped after 2 iterations")
+
+
+def test_fit__one_shot_of_many_classes() -> None:
+    rows = unit_rows(np.random.default_rng(0).normal(size=(40, 12)))
+    names = [f"class {number}" for number in range(40)]
+    fitted = fit_kind(Logistic.Config(), evidence_of(names, features=rows, labels=np.arange(40)))
+    assert (fitted.head(rows).argmax(axis=1) == np.arange(40)).all()

@@ -125,14 +125,18 @@ def evidence_of(
         logit_scale: factor on cosines between image and text.
 
     Raises:
-        DataError: two names are equal or there is only one; a row is NaN, infinite or zero; widths differ; a
-            label is outside of the names; there are not as many labels as rows.
+        DataError: two names are equal, one is empty or there is only one; a row is NaN, infinite or zero;
+            widths differ; a label is outside of the names; there are not as many labels as rows; views of a
+            photo have different labels.
+        ValueError: there is no view, or the scale is not a number above 0.
     """
+    if views < 1 or not 0 < logit_scale < np.inf:
+        raise ValueError(f"expected views >= 1 and a logit_scale above 0, got {views} and {logit_scale}")
     check_names(names)
     said: list[str] = []
     shots = labelled_rows("shots", features, labels, len(names), said)
-    if shots is not None and len(shots.labels) % views:
-        raise DataError(f"{len(shots.labels)} rows are no multiple of {views} views a photo")
+    if shots is not None:
+        check_views(shots.labels, views)
     found = Evidence(
         names=tuple(names),
         shots=shots,
@@ -151,8 +155,10 @@ def check_names(names: Sequence[str]) -> None:
     """Refuse label lists that leave nothing to decide, or not clearly.
 
     Raises:
-        DataError: there are fewer than two names, or one is there twice.
+        DataError: there are fewer than two names, or one is there twice, empty or no text.
     """
+    if isinstance(names, str) or not all(isinstance(name, str) and name.strip() for name in names):
+        raise DataError("labels are a list of texts, none of them empty", fix="name each class")
     if len(names) < 2:
         raise DataError(f"{len(names)} class: a head decides between two or more", fix="give more labels")
     twice = (
@@ -162,6 +168,23 @@ def check_names(names: Sequence[str]) -> None:
     )
     if twice:
         raise DataError(f"labels that are there twice: {some_of(twice)}", fix="name each class once")
+
+
+def check_views(labels_N: np.ndarray, views: int) -> None:
+    """Refuse rows that are not views of photos, each with the views of one after the other.
+
+    Raises:
+        DataError: rows are left over, or those of a photo have different labels.
+    """
+    if len(labels_N) % views:
+        raise DataError(f"{len(labels_N)} rows are no multiple of {views} views a photo")
+    photos = labels_N.reshape(-1, views)
+    mixed = np.flatnonzero((photos != photos[:, :1]).any(axis=1))
+    if len(mixed):
+        raise DataError(
+            f"{len(mixed)} photos have views of different labels, the first is photo {mixed[0]}",
+            fix=f"put the {views} views of a photo one after the other",
+        )
 
 
 def check_shapes(evidence: Evidence) -> None:
@@ -211,7 +234,8 @@ def unit_features(part: Part, features: np.ndarray, said: list[str]) -> np.ndarr
         raise DataError(
             f"{part}: features of shape {rows.shape} and type {rows.dtype}: expected numbers (N, D)"
         )
-    lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+    with np.errstate(over="ignore"):
+        lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
     bad = np.flatnonzero(~(np.isfinite(lengths[:, 0]) & (lengths[:, 0] > 0)))
     if len(bad):
         raise DataError(f"{part}: {len(bad)} rows are NaN, infinite or zero, the first is row {bad[0]}")

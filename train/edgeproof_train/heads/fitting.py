@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -93,11 +94,20 @@ def config_of(kind: str | HeadConfig, **settings: Any) -> HeadConfig:
         config = kind
     else:
         component: Any = component_class("head", kind)
-        config = component.Config(**settings)
+        config = component.Config(**{key: with_heads(value) for key, value in settings.items()})
     moved = moved_keys(config)
     if moved:
         raise ValueError(f"{moved[0]} is for recipes: it says where arrays come from or how a head is stored")
     return config
+
+
+def with_heads(setting: Any) -> Any:
+    """Return a setting in which every head that is written as in a recipe, `{"kind": ...}`, is its config."""
+    if isinstance(setting, Mapping):
+        if "kind" in setting:
+            return config_of(**setting)
+        return {key: with_heads(part) for key, part in setting.items()}
+    return [with_heads(part) for part in setting] if isinstance(setting, (list, tuple)) else setting
 
 
 def moved_keys(config: HeadConfig) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 from scipy.linalg import cho_factor, cho_solve
 
-from edgeproof_configs.errors import UsageError
+from edgeproof_configs.errors import DataError, UsageError
 from edgeproof_configs.registry import register
 from edgeproof_deploy.runtime.linear_head import LinearHead
 from edgeproof_train.heads.class_sums import class_means
@@ -22,6 +22,8 @@ SPREAD, ALONE = 0.5, 5.0
 """How logits differ from class to class without validation: in parts of what the text's do; without text."""
 NOT_CHOSEN = "by the spread of the logits: there is no validation"
 FLOOR = 0.1
+ALIKE = 1e-12
+"""Mean squared distance from the mean of all, below which shots do not differ but by rounding."""
 BLOCK_ROWS = 1 << 15
 
 
@@ -62,7 +64,7 @@ class GDA(FittedKind):
         """Return the discriminants as one matrix.
 
         Raises:
-            DataError: there are no shots, or a class has none.
+            DataError: there are no shots, a class has none, or all shots are the same.
             UsageError: the weight is 0, and there is no text.
         """
         require(evidence, "shots", kind="gda")
@@ -140,6 +142,9 @@ def gaussians(shots: Rows, classes: int) -> Gaussians:
     of the covariance around the mean of all, so that P stays of the size that it has with more shots. What
     all classes have in common is left out of W and b: no answer depends on it, and float32 is left for the
     differences.
+
+    Raises:
+        DataError: all shots are the same.
     """
     count, dim = shots.features.shape
     means = class_means(shots, classes)
@@ -151,6 +156,11 @@ def gaussians(shots: Rows, classes: int) -> Gaussians:
         total += float(((wide - centre) ** 2).sum())
         wide -= means[shots.labels[part]]
         scatter += wide.T @ wide
+    if total <= ALIKE * count:
+        raise DataError(
+            f"gda: all {count} shots are the same in {dim} feature(s): nothing tells the classes apart",
+            fix="look at the images, or at the network that the features are of",
+        )
     own, least = np.trace(scatter) / (count - 1), FLOOR * total / (count - 1)
     scatter[np.diag_indices(dim)] += max(own, least, np.finfo(np.float64).tiny)
     weight = dim * cho_solve(cho_factor(scatter), means.T).T

@@ -79,7 +79,7 @@ def regression(
     for c in grid:
         model.set_params(C=c)
         with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always", ConvergenceWarning)
+            warnings.simplefilter("always")
             model.fit(features, shots.labels)
         weight, bias = np.asarray(model.coef_), np.asarray(model.intercept_)
         if len(names) == 2:
