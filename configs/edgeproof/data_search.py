@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeproof_configs.errors import DataError, EdgeproofError, UsageError
+from edgeproof_data.cache.reader import ABSENT
 from edgeproof_data.paths import counted, some_of
 from edgeproof_data.search.collection import UNSAFE, UNSURE, Collection
 from edgeproof_data.search.exact import Matches, best_matches
@@ -70,8 +71,9 @@ def search_collection(
     taken = {one.place for one in earlier}
     if taken:
         allowed = np.array([row for row in allowed.tolist() if found.names[row] not in taken], np.int64)
+    before = found.cache.lookup(sorted(taken))
     matches = _matches(found, wanted, rules, allowed)
-    choice = choose(matches, found.names, found.cache, rules)
+    choice = choose(matches, found.names, found.cache, rules, before[before != ABSENT])
     new = [_line(one, found, wanted) for one in _rows(choice.kept)]
     if not new and not earlier:
         raise DataError(

@@ -77,6 +77,25 @@ def test_search__append_takes_no_image_twice(
     assert len({row["path"] for row in both}) == 12
 
 
+def test_search__append_takes_no_twin_of_an_image_that_is_there(tmp_path: Path, edgeproof: Run) -> None:
+    pa: Any = pytest.importorskip("pyarrow")
+    pq: Any = pytest.importorskip("pyarrow.parquet")
+    source, out, found = tmp_path / "published", tmp_path / "collection", tmp_path / "found.csv"
+    source.mkdir()
+    # The second image is a twin of the first, the third one is not.
+    np.save(source / "e_0.npy", np.array([[1, 0.1, 0], [1, 0.12, 0], [1, 0, 0.9]], np.float32))
+    pq.write_table(pa.table({"url": [f"http://a/{row}.jpg" for row in range(3)]}), source / "m_0.parquet")
+    assert edgeproof("data", "index", source, out)[0] == 0
+    (tmp_path / "p.txt").write_text("cat\n")
+    np.save(tmp_path / "p.npy", np.array([[1, 0, 0]], np.float32))
+    call = ("data", "search", out, tmp_path / "p.txt", found, "--text", tmp_path / "p.npy")
+    assert edgeproof(*call, "--per-prompt", 1)[0] == 0
+    code, told, err = edgeproof(*call, "--per-prompt", 5, "--append", "--alike", 0.95, "--json")
+    assert code == 0, err
+    assert json.loads(told)["alike"] == 1
+    assert [row["url"] for row in rows(found)] == ["http://a/0.jpg", "http://a/2.jpg"]
+
+
 def test_search__refusals(collection: Path, words: tuple[Path, Path], tmp_path: Path, edgeproof: Run) -> None:
     out = tmp_path / "found.csv"
     base = ("data", "search", collection, words[0], out)

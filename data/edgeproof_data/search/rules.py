@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeproof_data.alike import Vectors, firsts_only
+from edgeproof_data.alike import Vectors, alike_pairs, firsts_only
 from edgeproof_data.search.exact import Floor, Matches
 
 OVERFETCH = 3
@@ -48,7 +48,13 @@ class Choice:
     over_balance: int
 
 
-def choose(found: Matches, names: Sequence[str], vectors: Vectors, rules: Rules) -> Choice:
+def choose(
+    found: Matches,
+    names: Sequence[str],
+    vectors: Vectors,
+    rules: Rules,
+    before: NDArray[np.int64] | None = None,
+) -> Choice:
     """Return the matches that the rules leave, ordered by query, then score, then name.
 
     Args:
@@ -56,11 +62,13 @@ def choose(found: Matches, names: Sequence[str], vectors: Vectors, rules: Rules)
         names: of the images of the whole collection, all different.
         vectors: the collection.
         rules: which stay.
+        before: rows that were taken earlier, of which no twin is taken; none of them is among the matches.
     """
     ordered = _by_score(found, names)
     twins = 0
     if rules.alike is not None and len(ordered):
-        stays = firsts_only(_Chosen(vectors, ordered.rows), rules.alike)
+        known = np.zeros(0, np.int64) if before is None else before
+        stays = _no_twins(vectors, known, ordered.rows, rules.alike)
         twins = int((~stays).sum())
         ordered = ordered.take(stays)
     capped = ordered.take(_within(ordered.queries, rules.per_prompt))
@@ -70,6 +78,20 @@ def choose(found: Matches, names: Sequence[str], vectors: Vectors, rules: Rules)
         balanced = capped.take(_within(capped.queries, max(1, int(fewest * rules.balance))))
     kept = balanced.take(np.argsort(balanced.queries, kind="stable"))
     return Choice(kept, twins, len(ordered) - len(capped), len(capped) - len(balanced))
+
+
+def _no_twins(
+    vectors: Vectors, known: NDArray[np.int64], rows: NDArray[np.int64], alike: float
+) -> NDArray[np.bool_]:
+    """Return which rows (M,) are alike neither to a known one nor to an earlier one that stays."""
+    stays = np.ones(len(rows), bool)
+    if len(known):
+        both = _Chosen(vectors, np.concatenate([known, rows]))
+        for first, second, _ in alike_pairs(both, alike):
+            stays[second[(first < len(known)) & (second >= len(known))] - len(known)] = False
+    fresh = np.flatnonzero(stays)
+    stays[fresh] = firsts_only(_Chosen(vectors, rows[fresh]), alike)
+    return stays
 
 
 def _by_score(found: Matches, names: Sequence[str]) -> Matches:
