@@ -11,6 +11,7 @@ from edgeproof_configs.errors import DataError, UsageError
 from edgeproof_data.object_parts import gallery_of
 from edgeproof_data.object_trees import FoundObject, PartName, find_objects
 from edgeproof_data.objects import ObjectSet
+from edgeproof_data.paths import counted, some_of
 from edgeproof_data.readable import readable
 
 
@@ -29,6 +30,21 @@ class OtherGallery(NamedTuple):
     queries: ObjectSet | None
     skipped: list[tuple[str, str]]
 
+    def remarks(self, views: int) -> list[str]:
+        """Return what is not as it was asked for: how many views are shown, and what is left out.
+
+        Args:
+            views: that were to be shown of each object.
+        """
+        said = []
+        if self.objects.view_count < views:
+            count = counted(self.objects.view_count, "view")
+            said.append(f"{self.name}: each object is shown with {count}, not {views}: one has no more")
+        if self.skipped:
+            listed = some_of([f"{path} ({reason})" for path, reason in self.skipped])
+            said.append(f"{self.name}: {counted(len(self.skipped), 'view')} or objects left out: {listed}")
+        return said
+
 
 def read_gallery(folder: Path, views: int) -> OtherGallery:
     """Return the objects of a folder, in any of the layouts of `multi_view`.
@@ -37,7 +53,7 @@ def read_gallery(folder: Path, views: int) -> OtherGallery:
 
     Args:
         folder: of the objects.
-        views: how many are shown of each; fewer where an object has fewer.
+        views: how many are shown of each; fewer of all where one object has fewer.
 
     Raises:
         UsageError: there is no such folder.

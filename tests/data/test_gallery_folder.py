@@ -27,7 +27,9 @@ def test_read_gallery__objects_that_search_each_other(tmp_path: Path) -> None:
     assert [found.objects.class_names[label] for label in found.objects.labels] == ["car", "cup", "cup"]
     # One object has three views: so many are shown of each.
     assert found.objects.view_count == 3
+    assert found.remarks(4) == [f"{tmp_path.name}: each object is shown with 3 views, not 4: one has no more"]
     assert read_gallery(tmp_path, 2).objects.view_count == 2
+    assert read_gallery(tmp_path, 2).remarks(2) == []
 
 
 def test_read_gallery__queries_and_targets(tmp_path: Path) -> None:
@@ -48,6 +50,8 @@ def test_read_gallery__views_that_cannot_be_read_are_left_out(tmp_path: Path) ->
     found = read_gallery(tmp_path, 2)
     assert found.objects.paths == ("cup/a", "cup/c")
     assert [path for path, _ in found.skipped] == ["cup/b/1.png", "cup/b"]
+    (said,) = found.remarks(2)
+    assert "2 views or objects left out: cup/b/1.png (" in said
 
 
 def test_read_gallery__of_nothing_to_find(tmp_path: Path) -> None:

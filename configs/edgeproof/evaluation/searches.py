@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -113,6 +114,8 @@ def asked_of(
     own = Collection(split, images, GALLERY, searched_by(subject, split))
     folder = None if other is None else read_gallery(other, images.view_count)
     others = {} if folder is None else collections_of(folder, own)
+    if folder is not None and subject.processes.first:
+        say_remarks(folder, images.view_count)
     searches = {
         "student": searches_in(subject, own, others, rows_of_student(subject, student, split), query_views)
     }
@@ -121,6 +124,12 @@ def asked_of(
         known = others if scratch is not None and subject.data.teacher.live else {}
         searches["teacher"] = searches_in(subject, own, known, rows, query_views)
     return Searches(own, others, searches)
+
+
+def say_remarks(other: OtherGallery, views: int) -> None:
+    """Say on stderr what of another collection is not as it was asked for."""
+    for remark in other.remarks(views):
+        print(remark, file=sys.stderr, flush=True)
 
 
 def check_views(images: ObjectSet, wanted: int | None) -> None:
@@ -229,8 +238,8 @@ def rows_of_teacher(data: RunData, folder: Path | None) -> Rows:
             made[name] = data.cache(name)  # pyright: ignore[reportArgumentType]
         elif name not in made:
             assert folder is not None
-            images = objects.view_images()
-            made[name] = embed_split(data.teacher, images, folder / name, batch_size=BATCH, workers=0)
+            each, images = data.teacher.per_view(), objects.view_images()
+            made[name] = embed_split(each, images, folder / name, batch_size=BATCH, workers=0)
         return TeacherRows(data.teacher, made.__getitem__)(name, objects, views)
 
     return rows

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeproof.evaluation.searches import Collection, Rows, collections_of, rows_of_teacher
+from edgeproof.evaluation.searches import Collection, Rows, collections_of, rows_of_teacher, say_remarks
 from edgeproof_configs.errors import UsageError
 from edgeproof_configs.files import FileTable
 from edgeproof_configs.loader import load_recipe
@@ -65,6 +65,8 @@ def measure(run: RunDir, asked: Asked, device: str, scratch: Path) -> Iterator[d
     check_objects(own, asked, data.source.root)
     counts = asked.views or (images.view_count,)
     others = [read_gallery(folder, max(counts)) for folder in asked.galleries]
+    for other in others:
+        say_remarks(other, max(counts))
     across = {name: one for other in others for name, one in collections_of(other, own).items()}
     models = models_of(data, run, device, scratch)
     everywhere = {name: rows for name, rows in models.items() if name == "student" or data.teacher.live}

@@ -7,15 +7,22 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tests.configs.small_objects import draw_objects
 
+from edgeproof.evaluation.searches import rows_of_teacher
+from edgeproof_data.gallery_folder import read_gallery
 from edgeproof_train.embeddings import embed_images
 from edgeproof_train.retrieval.figures import retrieval_figures
 from edgeproof_train.student import Student
+from edgeproof_train.students.multi_view import MultiViewStudent
+from edgeproof_train.teacher import TeacherPlaces
+from edgeproof_train.teachers.run import RunTeacher
 
 Run = Callable[..., tuple[int, str, str]]
 pytestmark = pytest.mark.integration
@@ -97,9 +104,15 @@ def test_evaluate__few_views_ask(object_run: Path, edgeproof: Run, tmp_path: Pat
 def test_evaluate__another_collection(object_run: Path, edgeproof: Run, tmp_path: Path) -> None:
     other = draw_objects(tmp_path / "other", objects=2, seed=7)
     shutil.move(other / "sand", other / "mug")
-    found = figures(edgeproof, object_run, "--gallery", other, "--out", tmp_path / "e")
+    (lost, *_) = sorted((other / "mug").rglob("*.png"))
+    lost.write_bytes(b"no picture")
+    options = ("--gallery", other, "--out", tmp_path / "e", "--json", "--device", "cpu")
+    code, out, err = edgeproof("evaluate", object_run, *options)
+    assert (code, f"{lost.relative_to(other)} (" in err) == (0, True), err
+    found = json.loads(out)
     for model in ("teacher", "student"):
-        assert found[model]["standard.queries_other"] == 8
+        # The other mug has no other one to find: of 7 objects 6 ask.
+        assert found[model]["standard.queries_other"] == 6
         # Sand has no class of its name there: the six objects of it do not ask.
         assert found[model]["standard.queries_to_other"] == 16 - 6
         assert found[model]["standard.map_to_other"] > 0
@@ -128,3 +141,16 @@ def test_evaluate__options_for_objects_on_images(class_run: Path, edgeproof: Run
     code, _, err = edgeproof("evaluate", class_run, "--query-views", "1", "--out", tmp_path)
     assert code == 2
     assert "are for labelled objects with several views" in err
+
+
+def test_rows_of_teacher__a_trained_student_pools_what_it_says_of_each_view(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    settings = {"model": "test_resnet", "image_size": 32, "pooling": "max", "head": "mlp"}
+    student = MultiViewStudent(MultiViewStudent.Config.model_validate(settings), 6).eval()
+    student.save(tmp_path / "run" / "train")
+    config = RunTeacher.Config(path=str(tmp_path / "run"))
+    data: Any = SimpleNamespace(teacher=RunTeacher(config, TeacherPlaces(tmp_path)), parts=())
+    objects = read_gallery(draw_objects(tmp_path / "other", objects=2), 4).objects
+    found = rows_of_teacher(data, tmp_path / "kept")("other", objects, 3)
+    expected = embed_images(student, objects.showing(3))
+    np.testing.assert_allclose(found, expected, rtol=5e-3, atol=5e-3)
