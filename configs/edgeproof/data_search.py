@@ -101,7 +101,11 @@ def earlier_lines(out: Path, place: str, append: bool) -> list[Found]:
         )
     known, lines = read_manifest(out)
     if known != place:
-        raise UsageError(f"this manifest names images by {known}, the collection by {place}", where=out)
+        raise UsageError(
+            f"this manifest names images by {known}, the collection by {place}",
+            where=out,
+            fix="choose another name",
+        )
     return lines
 
 

@@ -50,7 +50,11 @@ def run_search(
     from edgeproof.search_words import is_images, wanted_images, wanted_words
 
     if not prompts.exists():
-        raise UsageError("there is no such file of prompts", where=prompts)
+        raise UsageError(
+            "there is no such file of prompts",
+            where=prompts,
+            fix="make it: edgeproof data prompts WORDS OUT.txt",
+        )
     if out.suffix != ".csv":
         raise UsageError("a manifest is written as .csv", where=out, fix=f"say {out.with_suffix('.csv')}")
     if "://" in collection:

@@ -89,7 +89,7 @@ def _of_csv(file: Path) -> Iterator[Address]:
                     (row[licence] or "") if licence else "",
                 )
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"not a csv file in UTF-8: {error}", where=file) from error
+        raise DataError(f"not a csv file in UTF-8: {error}", where=file, fix="save it as that") from error
 
 
 def _of_parquet(file: Path) -> Iterator[Address]:
@@ -118,5 +118,9 @@ def _columns(names: list[str], file: Path) -> tuple[str, str | None, str | None]
         for known in (URL_COLUMNS, LABEL_COLUMNS, LICENCE_COLUMNS)
     )
     if url is None:
-        raise DataError(f"no column url; there are: {', '.join(names) or 'none'}", where=file)
+        raise DataError(
+            f"no column url; there are: {', '.join(names) or 'none'}",
+            where=file,
+            fix="name the addresses url",
+        )
     return url, label, licence

@@ -162,7 +162,7 @@ def _csv(source: Path) -> Iterator[Mapping[str, Any]]:
                     )
                 yield row
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"not a csv file in UTF-8: {error}", where=source) from error
+        raise DataError(f"not a csv file in UTF-8: {error}", where=source, fix="save it as that") from error
 
 
 def _jsonl(source: Path) -> Iterator[Mapping[str, Any]]:
@@ -174,7 +174,9 @@ def _jsonl(source: Path) -> Iterator[Mapping[str, Any]]:
                 value = json.loads(line)
             except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
                 raise DataError(
-                    f"a line that is no JSON: {str(error)[:80]}", where=f"{source}:{number}"
+                    f"a line that is no JSON: {str(error)[:80]}",
+                    where=f"{source}:{number}",
+                    fix="correct it, or take it out",
                 ) from error
             if not isinstance(value, dict):
                 raise DataError("a line that is no JSON object", where=f"{source}:{number}")
@@ -242,7 +244,11 @@ def _check(source: Path, root: Path, rows: Sequence[Row]) -> None:
     seen: set[str] = set()
     twice = [row.path for row in rows if row.path in seen or seen.add(row.path)]
     if twice:
-        raise DataError(f"{counted(len(twice), 'image')} there twice: {some_of(twice)}", where=source)
+        raise DataError(
+            f"{counted(len(twice), 'image')} there twice: {some_of(twice)}",
+            where=source,
+            fix="leave one row of each",
+        )
     # A member of a shard is no file of its own: its shard must be there.
     missing = [row.path for row in rows if not (root / row.path).is_file() and not _in_shard(root, row.path)]
     if missing:

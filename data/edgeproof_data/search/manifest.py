@@ -61,14 +61,18 @@ def read_manifest(file: Path) -> tuple[str, list[Found]]:
                 )
             found = [_line(row, place, f"{file}:{reader.line_num}") for row in reader]
     except FileNotFoundError:
-        raise DataError("there is no such manifest", where=file) from None
+        raise DataError(
+            "there is no such manifest", where=file, fix="make it: edgeproof data search"
+        ) from None
     except (UnicodeDecodeError, csv.Error, IsADirectoryError) as error:
-        raise DataError(f"not a csv file in UTF-8: {error}", where=file) from error
+        raise DataError(f"not a csv file in UTF-8: {error}", where=file, fix="save it as that") from error
     seen: set[str] = set()
     twice = [one.place for one in found if one.place in seen or seen.add(one.place)]
     if twice:
         raise DataError(
-            f"{counted(len(twice), 'image')} twice in this manifest: {some_of(twice)}", where=file
+            f"{counted(len(twice), 'image')} twice in this manifest: {some_of(twice)}",
+            where=file,
+            fix="leave one line of each",
         )
     return place, found
 
@@ -80,5 +84,5 @@ def _line(row: dict[str, str | None], place: str, where: str) -> Found:
     try:
         score, margin = (float(row.get(key) or "nan") for key in ("score", "margin"))
     except ValueError as error:
-        raise DataError(f"not a number: {error}", where=where) from error
+        raise DataError(f"not a number: {error}", where=where, fix="correct it, or leave it empty") from error
     return Found(name, prompt, score, None if margin != margin else margin)

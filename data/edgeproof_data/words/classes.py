@@ -83,21 +83,26 @@ def _of_csv(source: Path) -> list[ClassWords]:
                 raise DataError(
                     f"no column {', '.join(LABEL_COLUMNS)}; there are: {', '.join(columns) or 'none'}",
                     where=f"{source}:1",
+                    fix="name the column of the classes: label",
                 )
             found = []
             for row in reader:
                 if not (row[label] or "").strip():
-                    raise DataError("a row without a label", where=f"{source}:{reader.line_num}")
+                    raise DataError(
+                        "a row without a label",
+                        where=f"{source}:{reader.line_num}",
+                        fix="complete or delete it",
+                    )
                 synonyms = (row.get("synonyms") or "").split(SEPARATOR)
                 found.append(_named([row[label] or "", *synonyms], row.get("hint") or ""))
     except FileNotFoundError:
         raise DataError("there is no such file", where=source, fix="correct the path") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"not a csv file in UTF-8: {error}", where=source) from error
+        raise DataError(f"not a csv file in UTF-8: {error}", where=source, fix="save it as that") from error
     # The table of a data set has the label of each image: each class counts once.
     distinct = {(one.name, one.synonyms, one.hint): one for one in found}
     if not distinct:
-        raise DataError("this table has no row", where=source)
+        raise DataError("this table has no row", where=source, fix="write a class a line")
     return list(distinct.values())
 
 
