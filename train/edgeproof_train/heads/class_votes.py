@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import groupby
 
 import numpy as np
-import torch
 
 from edgeproof_train.heads.evidence import Rows
 
@@ -21,7 +19,9 @@ class ClassVotes:
 
     Keys are put into rounds: the first of each class, the second of each class that has two, and so on, with
     the classes of most keys first. A round is a block of neighbouring columns, so that the sum over the keys
-    of a class is one of whole blocks, for all rounds of equally many classes at once.
+    of a class is a few additions of whole blocks, however many keys each class has.
+
+    All is done by one thread but the products of matrices: several threads may ask for votes side by side.
 
     Args:
         keys: unit features (N, D) and their classes.
@@ -38,10 +38,13 @@ class ClassVotes:
         rank = np.empty(len(by_class), np.int64)
         rank[by_class] = np.arange(len(by_class)) - first[keys.labels[by_class]]
         order = np.lexsort([self.place[keys.labels], rank])
-        self.keys = torch.from_numpy(keys.features[order])
-        self.columns = torch.from_numpy(self.place)
-        sizes = [int((counts > number).sum()) for number in range(int(counts.max()))]
-        self.rounds = [(len(list(same)), size) for size, same in groupby(sizes)]
+        self.keys = np.ascontiguousarray(keys.features[order])
+        self.rounds = [int((counts > number).sum()) for number in range(int(counts.max()))]
+
+    def parts(self, count: int) -> list[slice]:
+        """Return so many images in blocks of bounded memory."""
+        step = max(1, BLOCK_AFFINITIES // len(self.keys))
+        return [slice(start, start + step) for start in range(0, count, step)]
 
     def of(self, features_MD: np.ndarray, beta: float) -> np.ndarray:
         """Return the votes (M, K), float32, of unit features."""
@@ -63,30 +66,28 @@ class ClassVotes:
         These are votes for each beta, followed by those for twice, four times ... of it. The exponential is
         taken once for each of `betas`; that of a doubled beta is its square.
         """
-        step, few = (max(1, most // len(self.keys)) for most in (BLOCK_AFFINITIES, RAISED_AFFINITIES))
-        for start in range(0, len(features_MD), step):
-            near = torch.from_numpy(features_MD[start : start + step]) @ self.keys.T
-            near -= 1
+        few = max(1, RAISED_AFFINITIES // len(self.keys))
+        for block in self.parts(len(features_MD)):
+            near = features_MD[block] @ self.keys.T
+            near -= np.float32(1)
             for first in range(0, len(near), few):
                 some = near[first : first + few]
-                part = slice(start + first, start + first + len(some))
-                yield part, self._raised(some, betas, doublings)
+                start = block.start + first
+                yield slice(start, start + len(some)), self._raised(some, betas, doublings)
 
-    def _raised(
-        self, near_BN: torch.Tensor, betas: tuple[float, ...], doublings: int
-    ) -> Iterator[np.ndarray]:
+    def _raised(self, near_BN: np.ndarray, betas: tuple[float, ...], doublings: int) -> Iterator[np.ndarray]:
         for beta in betas:
-            votes = torch.exp_(near_BN * beta)
+            votes = near_BN * np.float32(beta)
+            np.exp(votes, out=votes)
             for number in range(doublings):
                 if number:
-                    votes.square_()
-                yield self._summed(votes).numpy()
+                    np.multiply(votes, votes, out=votes)
+                yield self._summed(votes)
 
-    def _summed(self, votes_BN: torch.Tensor) -> torch.Tensor:
-        sums = votes_BN.new_zeros(len(votes_BN), len(self.place))
+    def _summed(self, votes_BN: np.ndarray) -> np.ndarray:
+        sums = np.zeros((len(votes_BN), len(self.place)), np.float32)
         start = 0
-        for rounds, count in self.rounds:
-            end = start + rounds * count
-            sums[:, :count] += votes_BN[:, start:end].unflatten(1, (rounds, count)).sum(dim=1)
-            start = end
-        return sums.index_select(1, self.columns)
+        for count in self.rounds:
+            sums[:, :count] += votes_BN[:, start : start + count]
+            start += count
+        return np.take(sums, self.place, axis=1)

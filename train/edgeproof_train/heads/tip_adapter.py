@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
+import torch
 from pydantic import Field, model_validator
 
 from edgeproof_configs.registry import register
@@ -128,10 +130,16 @@ def best_votes(
     features, labels = evidence.val
     base = np.float32(evidence.logit_scale) * (features @ evidence.text.T)
     betas = np.array([start * 2**number for start in starts for number in range(doublings)])
-    right = np.zeros((len(betas), len(alphas)), np.int64)
-    for part, found in cache.on_grid(features, starts, doublings):
-        for row, votes in enumerate(found):
-            right[row] += counts_right(base[part], votes, labels[part], alphas)
+
+    def counted(block: slice) -> np.ndarray:
+        right = np.zeros((len(betas), len(alphas)), np.int64)
+        for part, found in cache.on_grid(features[block], starts, doublings):
+            for row, votes in enumerate(found):
+                right[row] += counts_right(base[block][part], votes, labels[block][part], alphas)
+        return right
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        right = np.sum(list(pool.map(counted, cache.parts(len(labels)))), axis=0)
     shares = right / len(labels)
     best = float(shares.max())
     tied = {float(betas[row]): alphas[shares[row] >= best - TIE] for row in np.argsort(betas)}
