@@ -21,7 +21,8 @@ from edgeproof_data.cache import EmbeddingCache, StaleCacheError
 from edgeproof_data.sets import ImageSet, unlabelled
 from edgeproof_deploy.runtime.preprocess import Preprocess, open_image
 from edgeproof_train.embed import cache_key, embed_split, verify_cache
-from edgeproof_train.teacher import Teacher, TeacherPlaces, frozen, supply
+from edgeproof_train.supply import supply
+from edgeproof_train.teacher import Teacher, TeacherPlaces, frozen
 from edgeproof_train.teachers.stored import StoredTeacher
 from edgeproof_train.weights import weights_digest
 

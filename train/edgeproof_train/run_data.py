@@ -24,7 +24,8 @@ from edgeproof_data.readable import readable, without
 from edgeproof_data.sets import SPLITS, DataSource, ImageSet, SplitName
 from edgeproof_train.loss import nodes_of
 from edgeproof_train.stored_views import StoredViews
-from edgeproof_train.teacher import Supply, Teacher, TeacherPlaces, supply
+from edgeproof_train.supply import Supply, supply
+from edgeproof_train.teacher import Teacher, TeacherPlaces
 from edgeproof_train.text import TextBank, TextSpec
 
 HEAD_WORDS = "text_head"

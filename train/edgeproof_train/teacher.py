@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -24,7 +24,6 @@ from edgeproof_deploy.runtime.preprocess import Preprocess
 from edgeproof_train.text_tower import TextTower
 
 M = TypeVar("M", bound=nn.Module)
-Supply = Literal["cache", "views", "live"]
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -361,49 +360,6 @@ def device_of(name: str) -> torch.device:
 def frozen(model: M, device: torch.device) -> M:
     """Return the model in eval mode, float32, on the device, with no parameter asking for a gradient."""
     return model.eval().requires_grad_(False).to(device=device, dtype=torch.float32)
-
-
-def supply(
-    view: Literal["exact", "assume_invariant"],
-    changing: bool,
-    live: bool,
-    *,
-    maps: bool = False,
-    stored_views: bool = False,
-) -> Supply:
-    """Return where training gets the teacher's output for a training image from.
-
-    A stored output belongs to the fixed view of its photo. It serves random views of it only under
-    `assume_invariant`, an assumption that the recipe has to state. Feature maps are not stored.
-
-    Args:
-        view: of the recipe.
-        changing: whether an image looks different each time: augmented, or mixed with another.
-        live: whether the teacher can look at images.
-        maps: whether a loss asks for the teacher's feature maps.
-        stored_views: whether the recipe stores random views.
-
-    Raises:
-        UsageError: `exact`, random views and only stored outputs: none belongs to what the student sees; or
-            feature maps of a teacher that has only stored outputs.
-    """
-    if maps and not live:
-        raise UsageError(
-            "feature maps need a teacher that can look at the images, and this one only has stored outputs",
-            where="losses",
-            fix="choose a live teacher, or losses on embeddings",
-        )
-    if not maps and (view == "assume_invariant" or not changing):
-        return "cache"
-    if stored_views and live and not maps:
-        return "views"
-    if live:
-        return "live"
-    raise UsageError(
-        "stored embeddings belong to the fixed view of each photo, and this recipe trains on random views",
-        where="teacher.view: exact",
-        fix="set teacher.view: assume_invariant (pooled embeddings only), or remove train.augment",
-    )
 
 
 def check_widths(text_dim: int, image_dim: int, where: object = None) -> None:
