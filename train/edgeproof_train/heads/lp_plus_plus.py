@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -21,6 +22,8 @@ BLEND_START = 250.0
 POWER_STEPS = 1000
 FULL_CELLS = 8_000_000
 """Shots times classes up to which every step looks at all shots."""
+SOFTMAX_CELLS = 1 << 17
+"""Scores whose softmax is taken at a time, 512 KB, so that they stay in the cache of the core."""
 LOOK_EVERY = 10
 """Steps in batches from one look at validation to the next."""
 
@@ -34,17 +37,13 @@ class Blend(NamedTuple):
         alpha: (K,) what the text of each class counts.
     """
 
-    weight: torch.Tensor
-    bias: torch.Tensor
-    alpha: torch.Tensor
+    weight: np.ndarray
+    bias: np.ndarray
+    alpha: np.ndarray
 
-    def matrix(self, text_KD: torch.Tensor | None) -> torch.Tensor:
+    def matrix(self, text_KD: np.ndarray | None) -> np.ndarray:
         """Return `w_k + alpha_k t_k` (K, D)."""
         return self.weight if text_KD is None else self.weight + self.alpha[:, None] * text_KD
-
-    def copy(self) -> Blend:
-        """Return one that stays as it is while this one is trained."""
-        return Blend(*(part.clone() for part in self))
 
 
 @register("head")
@@ -95,25 +94,25 @@ class LPPlusPlus(FittedKind):
         assert evidence.shots is not None
         training = Training(config, evidence.shots, evidence.text, len(evidence.names))
         steps = config.steps or (300 if training.full else 150)
-        best, best_step, best_right = training.blend, 0, -1
+        best, best_step, best_right = training.blend(), 0, -1
         for step in range(1, steps + 1):
             training.step(step)
             if evidence.val is not None and (training.full or step % LOOK_EVERY == 0 or step == steps):
-                right = count_right(training, evidence.val)
+                right = count_right(training.blend(), evidence.text, evidence.val)
                 if right > best_right:
-                    best, best_step, best_right = training.blend.copy(), step, right
+                    best, best_step, best_right = training.blend(), step, right
         notes = ("no validation images: the last step was taken",)
         if evidence.val is None:
-            best, best_step = training.blend, steps
+            best, best_step = training.blend(), steps
         else:
             images = len(evidence.val.labels)
             notes = (f"the step with the best accuracy on {images} validation images was taken",)
-        bias = best.bias.numpy() if config.bias else None
-        head = LinearHead(evidence.names, best.matrix(training.text).numpy(), bias)
+        bias = best.bias.astype(np.float32) if config.bias else None
+        head = LinearHead(evidence.names, best.matrix(evidence.text).astype(np.float32), bias)
         chosen: dict[str, Any] = {
             "step": best_step,
             "batch_size": training.batch,
-            "rate": training.rate,
+            "rate": float(training.rate),
         }
         if evidence.text is not None:
             chosen["alpha"] = float(best.alpha.mean())
@@ -131,52 +130,51 @@ class Training:
     """
 
     def __init__(self, config: Any, shots: Rows, text_KD: np.ndarray | None, classes: int):
-        self.config = config
-        self.text = None if text_KD is None else torch.from_numpy(text_KD)
-        self.features, self.labels = torch.from_numpy(shots.features), torch.from_numpy(shots.labels)
-        count, dim = shots.features.shape
+        self.config, self.text = config, text_KD
+        self.features, self.labels = shots.features, shots.labels
+        count = len(self.labels)
         few = count * classes <= FULL_CELLS
         self.batch = min(count, config.batch_size or (count if few else max(256, classes)))
         self.full = self.batch == count
         self.draw = np.random.default_rng(config.seed)
         self.waiting = np.empty(0, np.int64)
-        weight = torch.from_numpy(class_sums(*shots, classes).astype(np.float32))
-        self.blend = Blend(weight, torch.zeros(classes), torch.zeros(classes))
-        self.moving = torch.zeros(classes, dim), torch.zeros(classes)
-        moments = second_moments(shots.features)
-        self.rate = float(np.float32(4 * count / largest_eigenvalue(moments)))
-        self.owed = torch.zeros(classes)
+        self.weight = class_sums(*shots, classes).astype(np.float32)
+        self.pool = ThreadPoolExecutor(torch.get_num_threads())
+        self.bias = np.zeros(classes, np.float32)
+        self.moving = np.zeros_like(self.weight), np.zeros_like(self.bias)
+        moments = second_moments(self.features)
+        self.rate = np.float32(4 * count / largest_eigenvalue(moments))
+        self.alpha, self.owed = np.zeros(classes, np.float32), np.zeros(classes, np.float32)
         if text_KD is not None:
-            own = np.einsum("nd,nd->n", shots.features, text_KD[shots.labels])
-            self.blend.alpha.fill_(BLEND_START * class_mean(own, shots.labels, classes))
+            own = (self.features * text_KD[self.labels]).sum(axis=1)
+            self.alpha[:] = BLEND_START * class_mean(own, self.labels, classes)
             steepest = float(((text_KD @ moments) * text_KD).sum(axis=1).max())
-            self.alpha_rate = count / (4 * steepest)
+            self.alpha_rate = np.float32(count / (4 * steepest))
+
+    def blend(self) -> Blend:
+        """Return a copy of what it has come to."""
+        return Blend(self.weight.copy(), self.bias.copy(), self.alpha.copy())
 
     def step(self, number: int) -> None:
         """Take one step of w and b, and one of alpha where its turn has come (numbers count from 1)."""
-        features, labels = self.features, self.labels
-        if not self.full:
-            rows = torch.from_numpy(self._next_rows())
-            features, labels = features[rows], labels[rows]
-        slope = self._softmax_error(features, labels)
+        rows = slice(None) if self.full else self._next_rows()
+        features, count = self.features[rows], np.float32(self.batch)
+        slope = self._softmax_error(features, self.labels[rows])
         turn = number % self.config.alpha_every == 0
-        by_weight = (slope.T @ features).div_(self.batch)
+        by_weight = (slope.T @ features) / count
         if self.text is not None and (turn or self.config.accumulate_alpha_grad):
-            gradient = (by_weight * self.text).sum(dim=1)
+            gradient = (by_weight * self.text).sum(axis=1)
             self.owed = self.owed + gradient if self.config.accumulate_alpha_grad else gradient
-        weight, bias, alpha = self.blend
         weight_moving, bias_moving = self.moving
-        weight_moving.mul_(MOMENTUM).add_(by_weight)
-        weight.sub_(weight_moving, alpha=self.rate)
+        weight_moving *= np.float32(MOMENTUM)
+        weight_moving += by_weight
+        self.weight -= self.rate * weight_moving
         if self.config.bias:
-            bias_moving.mul_(MOMENTUM).add_(slope.mean(dim=0))
-            bias.sub_(bias_moving, alpha=self.rate)
+            bias_moving *= np.float32(MOMENTUM)
+            bias_moving += slope.sum(axis=0) / count
+            self.bias -= self.rate * bias_moving
         if self.text is not None and turn:
-            alpha.sub_(self.owed, alpha=self.alpha_rate)
-
-    def scores(self, features_ND: torch.Tensor) -> torch.Tensor:
-        """Return the logits (N, K)."""
-        return torch.addmm(self.blend.bias, features_ND, self.blend.matrix(self.text).T)
+            self.alpha = self.alpha - self.alpha_rate * self.owed
 
     def _next_rows(self) -> np.ndarray:
         """Return the next shots of a random order; a new one is drawn where too few are left."""
@@ -185,17 +183,27 @@ class Training:
         rows, self.waiting = self.waiting[: self.batch], self.waiting[self.batch :]
         return rows
 
-    def _softmax_error(self, features_ND: torch.Tensor, labels_N: torch.Tensor) -> torch.Tensor:
+    def _softmax_error(self, features_ND: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
         """Return `softmax(logits) - onehot` (N, K): the slope of the cross-entropy by the logits, times N."""
-        shares = self.scores(features_ND).softmax(dim=1)
-        shares[torch.arange(len(labels_N)), labels_N] -= 1
-        return shares
+        scores = features_ND @ Blend(self.weight, self.bias, self.alpha).matrix(self.text).T
+
+        def softmax(start: int) -> None:
+            some = scores[start : start + step]
+            some += self.bias
+            some -= some.max(axis=1, keepdims=True)
+            np.exp(some, out=some)
+            some /= some.sum(axis=1, keepdims=True)
+
+        step = max(1, SOFTMAX_CELLS // scores.shape[1])
+        list(self.pool.map(softmax, range(0, len(scores), step)))
+        scores[np.arange(len(labels_N)), labels_N] -= 1
+        return scores
 
 
-def count_right(training: Training, rows: Rows) -> int:
+def count_right(blend: Blend, text_KD: np.ndarray | None, rows: Rows) -> int:
     """Return how many rows get their own class."""
-    answers = training.scores(torch.from_numpy(rows.features)).numpy().argmax(axis=1)
-    return int((answers == rows.labels).sum())
+    scores = rows.features @ blend.matrix(text_KD).T + blend.bias
+    return int((scores.argmax(axis=1) == rows.labels).sum())
 
 
 def class_mean(values_N: np.ndarray, labels_N: np.ndarray, classes: int) -> float:
