@@ -294,7 +294,7 @@ def test_writer__refuses_what_is_not_pending(tmp_path: Path, images: ImageSet, e
 
 def test_writer__place_that_cannot_be_written(tmp_path: Path, images: ImageSet):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(OSError, match="Not a directory"):
+    with pytest.raises(EdgeproofError, match="cannot write: Not a directory"):
         CacheWriter(tmp_path / "file" / "cache", KEY, images)
 
 
