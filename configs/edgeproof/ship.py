@@ -26,8 +26,6 @@ COMPRESS = {"compress": ("quantize", "sparsify")}
 DO_NOT_SHIP = "do not ship"
 """The verdict of a run whose best form failed a gate."""
 
-KEEPS_CACHES = ("curate", "embed")
-
 TAKEN_OVER = {".lock", "teacher", "curate", "embed"}
 """What a new run directory may hold: what was copied from another run is used as far as it fits."""
 
@@ -121,7 +119,7 @@ def settle(shipment: Shipment, start: str | None) -> None:
     if resolved.exists():
         before = yaml.safe_load(resolved.read_text(encoding="utf-8"))
         changed = differing_keys(before, shipment.plain)
-        if changed:
+        if changed and not only_curation(shipment.run, changed):
             refuse_other_settings(shipment.run, before, shipment.plain, changed, start)
     elif shipment.run.path.exists() and {p.name for p in shipment.run.path.iterdir()} - TAKEN_OVER:
         raise UsageError(
@@ -141,6 +139,12 @@ def settle(shipment: Shipment, start: str | None) -> None:
                     "source_digest": source_digest(shipment.recipe_file, list(shipment.overrides)),
                 },
             )
+
+
+def only_curation(run: RunDir, changed: list[str]) -> bool:
+    """Whether only what is chosen changes, and nothing has been made of what was chosen before."""
+    later = ORDER[ORDER.index("curate") + 1 :]
+    return all(key.startswith("curate.") for key in changed) and not any(map(run.record, later))
 
 
 def refuse_other_settings(
@@ -263,13 +267,17 @@ def up_to_date(run: RunDir, stage: str, digest: str, files: FileTable) -> bool:
 def start_over_if_changed(run: RunDir, stage: str, digest: str, redo: bool) -> None:
     """Leave what an interrupted attempt with the same inputs has done; remove everything else of a stage.
 
-    Embedding caches stay in any case but `--from`: they are keyed by themselves, and only what is missing is
-    computed.
+    Embedding caches stay: they are keyed by themselves, and only what is missing is computed. `--from embed`
+    makes them anew; `--from curate` chooses anew among images whose embeddings are known.
     """
     folder, mark = run.stage(stage), run.stage(stage) / "started.json"
     run.forget(stage)
     same = mark.exists() and read_json(mark) == {"inputs": digest}
-    if redo or (not same and stage not in KEEPS_CACHES):
+    if stage == "curate":
+        # A table of other settings must not be taken for this one's where the stage fails.
+        for file in folder.glob("*.csv") if redo or not same else ():
+            file.unlink()
+    elif redo or (not same and stage != "embed"):
         shutil.rmtree(folder, ignore_errors=True)
     write_json(mark, {"inputs": digest})
 

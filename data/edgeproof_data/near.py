@@ -23,13 +23,24 @@ def perceptual_hash(image: Image.Image) -> int:
     Raises:
         MissingPackageError: `imagehash` is not installed.
     """
+    check_near()
+    from imagehash import phash
+
+    return int(str(phash(image)), 16)
+
+
+def check_near() -> None:
+    """Refuse to look for near duplicates where that cannot be done.
+
+    Raises:
+        MissingPackageError: `imagehash` is not installed.
+    """
     try:
-        from imagehash import phash
+        import imagehash  # noqa: F401 - asked for before work is done that would be lost
     except ModuleNotFoundError as error:
         raise MissingPackageError(
             f"package '{error.name}' is needed to find near duplicates", fix="pip install 'edgeproof[data]'"
         ) from error
-    return int(str(phash(image)), 16)
 
 
 def near_groups(hashes: Hashes, most_different_bits: int = MOST_DIFFERENT_BITS) -> list[list[int]]:

@@ -100,6 +100,8 @@ def test_principal_axes__too_few_images() -> None:
         principal_axes(torch.randn(8, 20), 8)
     with pytest.raises(UsageError, match="do not vary along 3 axes"):
         principal_axes(torch.arange(10.0)[:, None] * torch.ones(1, 6), 3)
+    with pytest.raises(UsageError, match="32 principal axes of features of 16 values"):
+        principal_axes(torch.randn(200, 16), 32)
 
 
 def test_random__keeps_distances_on_average() -> None:

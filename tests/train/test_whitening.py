@@ -6,6 +6,7 @@ import torch
 
 from edgeproof_configs.errors import UsageError
 from edgeproof_train.frozen_feature import principal_axes
+from edgeproof_train.teachers.timm import shares_of
 from edgeproof_train.whitening import group_means, whitened, within_classes
 
 
@@ -78,3 +79,15 @@ def test_whitened__no_class_with_two_objects(labels: torch.Tensor) -> None:
     ):
         whitened(axes, given, labels, torch.arange(8), 0.5)
     assert whitened(axes, given, labels, torch.arange(8), 0.0)(given).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("images", "photos", "own"), [(984, 4114, 791), (984, 1_000_000, 512), (100, 10**6, 100)]
+)
+def test_shares_of__photos_leave_training_images_their_places(images: int, photos: int, own: int) -> None:
+    first, second = shares_of(images, photos, 4096)
+    assert (len(first), len(first) + len(second)) == (own, 4096)
+    assert len(set(first.tolist())) == own
+    assert 0 <= second.min() <= second.max() < photos
+    alone, none = shares_of(images, 0, 4096)
+    assert (len(alone), len(none)) == (images, 0)

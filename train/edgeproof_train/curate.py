@@ -20,19 +20,21 @@ from edgeproof_configs.registry import component_class
 from edgeproof_configs.run import RunDir
 from edgeproof_configs.schema import CurateConfig
 from edgeproof_configs.stage import StageContext, StageOutcome
-from edgeproof_data.cache import EmbeddingCache
+from edgeproof_data.alike import Vectors
 from edgeproof_data.check import usable
-from edgeproof_data.cleaning.cleaning import removed_table
-from edgeproof_data.cleaning.curation import Fitting, cosines_of, evened_out, said, sieved, told_of
+from edgeproof_data.cleaning.cleaning import Removed, removed_table
+from edgeproof_data.cleaning.curation import Fitting, Leading, cosines_of, evened_out, said, sieved, told_of
 from edgeproof_data.curated import TABLE
+from edgeproof_data.near import check_near
 from edgeproof_data.paths import counted, some_of
 from edgeproof_data.sets import SPLITS, ImageSet, SplitName
-from edgeproof_data.split_table import write_split
+from edgeproof_data.split_table import Entry, write_split
 from edgeproof_train.embed import embed_split
 from edgeproof_train.run_data import RunData
 from edgeproof_train.text import TextBank, TextSpec, make_text_bank
 
 REMOVED = "removed.csv"
+UNREADABLE = "unreadable"
 EMBED_BATCH = 64
 
 
@@ -52,29 +54,34 @@ def curate_stage(context: StageContext) -> StageOutcome:
     assert config is not None
     given = {part: data.given.split(part) for part in SPLITS}
     refuse_labelled(given["train"])
+    if config.near:
+        check_near()
     words, others = words_of(data, config)
     images: dict[SplitName, ImageSet] = {}
-    caches: dict[SplitName, EmbeddingCache] = {}
-    unreadable = 0
+    caches: dict[SplitName, Vectors] = {}
+    removed: list[Removed] = []
     for part in SPLITS:
         images[part], corrupt = usable(given[part])
-        unreadable += len(corrupt)
+        removed += [Removed(Entry(path, part, ""), UNREADABLE, reason) for path, reason in corrupt]
         if not len(images[part]):
             raise DataError(f"the {part} part has no image that can be read", where=data.given.root)
-        caches[part] = embed_split(
+        cache = embed_split(
             data.teacher,
             images[part],
             embedded_before(context.run, part),
             batch_size=EMBED_BATCH,
             workers=context.recipe.train.workers,
         )
+        lead = cache.key.teacher.get("lead_dim")
+        caches[part] = cache if lead is None else Leading(cache, lead)
     if int(os.environ.get("RANK", "0")):
         return StageOutcome([])
     assert words.matrix is not None
-    queries = words.matrix if others is None else np.concatenate([words.matrix, others])
-    found = Fitting.of(images, caches, words.names, queries, config)
-    cleaned, removed = sieved(found, config)
-    kept, capped = evened_out(found, cleaned, config)
+    assert others.matrix is not None
+    queries = np.concatenate([words.matrix, others.matrix])
+    found = Fitting.of(images, caches, words.names, others.names, queries, config)
+    cleaned, twins = sieved(found, config)
+    kept, over, capped = evened_out(found, cleaned, config)
     for part in SPLITS:
         if not any(one.part == part for one in kept):
             cosine = cosines_of(found)
@@ -86,8 +93,8 @@ def curate_stage(context: StageContext) -> StageOutcome:
                 fix="lower curate.floor or curate.margin, give other words, or more images",
             )
     write_split(folder / TABLE, kept)
-    write_text(folder / REMOVED, removed_table(removed))
-    metrics = told_of(found, words.names, kept, removed, capped, unreadable)
+    write_text(folder / REMOVED, removed_table([*removed, *found.unfit, *twins, *over]))
+    metrics = told_of(found, words.names, kept, twins, capped, unreadable=len(removed))
     empty = metrics["empty_words"]
     if empty:
         line = f"data: {counted(len(empty), 'word')} without a training image: {some_of(empty)}"
@@ -109,8 +116,8 @@ def refuse_labelled(train: ImageSet) -> None:
         )
 
 
-def words_of(data: RunData, config: CurateConfig) -> tuple[TextBank, np.ndarray | None]:
-    """Return the words of the head, and the embeddings of those of the vocabulary that are not among them.
+def words_of(data: RunData, config: CurateConfig) -> tuple[TextBank, TextBank]:
+    """Return the words of the head, and those of the vocabulary that are not among them.
 
     Raises:
         UsageError: the head has no words.
@@ -121,7 +128,7 @@ def words_of(data: RunData, config: CurateConfig) -> tuple[TextBank, np.ndarray 
     if words.matrix is None:
         raise UsageError(f"a head of kind '{head.kind}' has no words to choose by", where="curate")
     if config.vocabulary is None:
-        return words, None
+        return words, TextBank((), words.matrix[:0])
     in_csv = config.vocabulary.lower().endswith(".csv")
     plain = config.vocabulary_embeddings is not None or in_csv
     templates = "plain" if plain else getattr(head, "templates", "plain")
@@ -130,4 +137,5 @@ def words_of(data: RunData, config: CurateConfig) -> tuple[TextBank, np.ndarray 
     )
     wider = make_text_bank(spec, data.teacher, data.given)
     assert wider.matrix is not None
-    return words, wider.matrix[words.rows_of(wider.names) < 0]
+    new = np.flatnonzero(words.rows_of(wider.names) < 0)
+    return words, TextBank(tuple(wider.names[row] for row in new), wider.matrix[new])

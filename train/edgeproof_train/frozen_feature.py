@@ -153,7 +153,13 @@ def principal_axes(features_NF: Tensor, dim: int) -> tuple[Reduction, float]:
     Raises:
         UsageError: there are too few features, or they vary along fewer axes.
     """
-    count = len(features_NF)
+    count, width = features_NF.shape
+    if dim > width:
+        raise UsageError(
+            f"{dim} principal axes of features of {width} values",
+            where="teacher.pca",
+            fix=f"set it to {width} or less",
+        )
     if dim >= count:
         raise UsageError(
             f"{dim} principal axes need more than {dim} training images, and there are {count}",
@@ -162,7 +168,7 @@ def principal_axes(features_NF: Tensor, dim: int) -> tuple[Reduction, float]:
         )
     mean = features_NF.mean(dim=0)
     centred = features_NF - mean
-    wide = features_NF.shape[1] > count
+    wide = width > count
     rows = centred if wide else centred.T
     products = torch.cat([(block @ rows.T).double() for block in rows.split(256)])
     values, vectors = torch.linalg.eigh(products)

@@ -50,7 +50,7 @@ class CacheWriter:
         dim: width of the embeddings; by default that of the first ones added.
         rank: number of this process.
         world: number of processes.
-        known: folder of another cache, of which rows are taken over as well where this folder has none.
+        known: folder of another cache, of which rows are taken over as well that this folder lacks.
 
     Raises:
         EdgeproofError: the folder cannot be written.
@@ -80,9 +80,8 @@ class CacheWriter:
         self._missing = np.zeros(len(images), bool)
         earlier = self._finished(folder)
         self._complete = earlier is not None and earlier.plan == self.plan
-        if earlier is None and known is not None:
-            earlier = self._finished(known)
-        self._previous, self._previous_rows = self._take_over(None if self._complete else earlier)
+        sources = [] if self._complete else [earlier, None if known is None else self._finished(known)]
+        self._previous = [(cache, self._rows_in(cache)) for cache in sources if cache is not None]
         if not self._complete:
             self._find_missing()
 
@@ -154,15 +153,14 @@ class CacheWriter:
             # Of another key or format, or damaged: everything is computed anew.
             return None
 
-    def _take_over(self, earlier: EmbeddingCache | None) -> tuple[EmbeddingCache | None, Indices]:
-        """Return an earlier cache with its row of each image that did not change, `ABSENT` for the others."""
+    def _rows_in(self, earlier: EmbeddingCache) -> Indices:
+        """Return the row of each image in an earlier cache; `ABSENT` where it is not, or has changed."""
         rows = np.full(len(self.images), ABSENT, np.int64)
-        if earlier is not None:
-            found = earlier.lookup(self.images.paths)
-            known = np.flatnonzero(found != ABSENT)
-            same = known[earlier.unchanged(self.images.subset(known), found[known])]
-            rows[same] = found[same]
-        return earlier, rows
+        found = earlier.lookup(self.images.paths)
+        known = np.flatnonzero(found != ABSENT)
+        same = known[earlier.unchanged(self.images.subset(known), found[known])]
+        rows[same] = found[same]
+        return rows
 
     def _find_missing(self) -> None:
         for part in range(self.rank, self.plan.parts, self.world):
@@ -171,7 +169,9 @@ class CacheWriter:
             if file.exists():
                 self.dim = format_of_part(file, self.key).width
                 continue
-            self._missing[places] = self._previous_rows[places] == ABSENT
+            self._missing[places] = True
+            for _, rows in self._previous:
+                self._missing[places] &= rows[places] == ABSENT
             if not self._missing[places].any():
                 self._buffer(part)
                 self._write_part(part)
@@ -180,16 +180,16 @@ class CacheWriter:
         """Return the records of an unfinished part, with those that an earlier cache has."""
         if part not in self._buffers:
             places = self.plan.places(part)
-            rows = self._previous_rows[places]
-            known = rows != ABSENT
-            if self._previous is not None:
-                self.dim = self._previous.dim
+            if self._previous:
+                self.dim = self._previous[0][0].dim
             assert self.dim is not None
             self._buffers[part] = np.zeros(len(places), format_of(self.key, self.dim).record)
-            if self._previous is not None and known.any():
-                records = self._previous.records(rows[known])
-                records["mtime_ns"] = self._stats[places[known], 1]
-                self._buffers[part][known] = records
+            for cache, rows in reversed(self._previous):
+                known = rows[places] != ABSENT
+                if known.any():
+                    records = cache.records(rows[places[known]])
+                    records["mtime_ns"] = self._stats[places[known], 1]
+                    self._buffers[part][known] = records
         return self._buffers[part]
 
     def _write_part(self, part: int) -> None:

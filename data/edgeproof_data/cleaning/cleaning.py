@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,10 +96,16 @@ def removed_table(removed: Iterable[Removed]) -> str:
 
 
 class Sieve:
-    """Takes images out, one test after the other."""
+    """Takes images out, one test after the other.
 
-    def __init__(self, entries: Sequence[Entry]):
+    Args:
+        entries: the images.
+        settled: parts whose images stay whatever is found: somebody chose them.
+    """
+
+    def __init__(self, entries: Sequence[Entry], settled: Collection[str] = ()):
         self._kept = list(entries)
+        self._settled = frozenset(settled)
         self._removed: list[Removed] = []
         self._conflicts: list[tuple[str, str]] = []
 
@@ -127,7 +133,7 @@ class Sieve:
         removed = []
         for group in groups:
             ours = [known[path] for path in group if path in known]
-            ours.sort(key=lambda one: (STAYS_BEFORE[one.part], one.path))
+            ours.sort(key=lambda one: (one.part not in self._settled, STAYS_BEFORE[one.part], one.path))
             for one in ours[1:]:
                 removed.append(Removed(one, reason, ours[0].path, ours[0].part))
                 if one.label != ours[0].label:
@@ -169,7 +175,8 @@ class Sieve:
                 removed.append(Removed(one, OTHER, f"{names[other]} {best:.3f}, own {own:.3f}"))
         self._take_out(removed)
 
-    def _take_out(self, removed: Sequence[Removed]) -> None:
+    def _take_out(self, found: Sequence[Removed]) -> None:
+        removed = [one for one in found if one.entry.part not in self._settled]
         gone = {one.entry.path for one in removed}
         self._kept = [one for one in self._kept if one.path not in gone]
         self._removed += removed

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeproof_configs.schema import CurateConfig
-from edgeproof_data.alike import alike_groups
-from edgeproof_data.cache import EmbeddingCache
+from edgeproof_data.alike import Vectors, alike_groups
 from edgeproof_data.check import scan
 from edgeproof_data.cleaning.cleaning import SAME_BYTES, SAME_LOOK, SAME_MEANING, Removed, Sieve
 from edgeproof_data.paths import counted
@@ -20,6 +19,8 @@ from edgeproof_data.search.exact import Floor, Matches, best_matches
 from edgeproof_data.search.rules import Rules, choose
 from edgeproof_data.sets import SPLITS, ImageSet, SplitName
 from edgeproof_data.split_table import Entry
+
+FAR, OTHER, OVER = "far from every word", "nearer to other words", "over per_word or balance"
 
 
 @dataclass(frozen=True)
@@ -32,24 +33,23 @@ class Fitting:
         matches: of the parts without labels: images that fit a word.
         entries: all that are left to be looked at, with the word, or the class, of each.
         scores: cosine of each image of a part without labels with the word that fits it best.
-        far: how many images fit no word well enough.
-        other: how many fit a word of the vocabulary better.
+        unfit: images that fit no word well enough, or a word of the vocabulary better.
     """
 
     images: dict[SplitName, ImageSet]
-    caches: dict[SplitName, EmbeddingCache]
+    caches: dict[SplitName, Vectors]
     matches: dict[SplitName, Matches]
     entries: list[Entry]
     scores: NDArray[np.float64]
-    far: int
-    other: int
+    unfit: list[Removed]
 
     @classmethod
     def of(
         cls,
         images: dict[SplitName, ImageSet],
-        caches: dict[SplitName, EmbeddingCache],
+        caches: dict[SplitName, Vectors],
         words: tuple[str, ...],
+        others: tuple[str, ...],
         queries_QD: NDArray[np.float32],
         config: CurateConfig,
     ) -> Fitting:
@@ -59,13 +59,14 @@ class Fitting:
             images: those that can be read, by part.
             caches: their embeddings, in the same order.
             words: that images may stay for.
-            queries_QD: their embeddings, and then those of other words.
+            others: words that images must not fit better.
+            queries_QD: the embeddings of all these.
             config: what has to be reached.
         """
         floor = Floor(config.floor, config.margin)
         matches: dict[SplitName, Matches] = {}
         entries: list[Entry] = []
-        far = other = 0
+        unfit: list[Removed] = []
         scores: list[NDArray[np.float64]] = []
         for part, found in images.items():
             if (found.labels >= 0).any():
@@ -74,16 +75,16 @@ class Fitting:
                 continue
             every = best_matches(caches[part], queries_QD, len(found))
             scores.append(every.scores)
-            near = every.take(floor.passed(every))
-            mine = near.take(near.queries < len(words))
-            far, other = far + len(found) - len(near), other + len(near) - len(mine)
-            mine = mine.take(np.argsort(mine.rows))
-            matches[part] = mine
+            every = every.take(np.argsort(every.rows))
+            near, own = floor.passed(every), every.queries < len(words)
+            unfit += refused(every.take(~near), FAR, found, part, (*words, *others))
+            unfit += refused(every.take(near & ~own), OTHER, found, part, (*words, *others))
+            mine = matches[part] = every.take(near & own)
             entries += [
                 Entry(found.paths[row], part, words[query])
                 for row, query in zip(mine.rows.tolist(), mine.queries.tolist(), strict=True)
             ]
-        return cls(images, caches, matches, entries, np.concatenate(scores), far, other)
+        return cls(images, caches, matches, entries, np.concatenate(scores), unfit)
 
     @property
     def searched(self) -> dict[SplitName, int]:
@@ -96,6 +97,18 @@ class Fitting:
         return {part for part in SPLITS if part not in self.matches}
 
 
+def refused(
+    found: Matches, reason: str, images: ImageSet, part: SplitName, words: Sequence[str]
+) -> list[Removed]:
+    """Return images that are not taken, with the word that fits each best and how well."""
+    return [
+        Removed(Entry(images.paths[row], part, ""), reason, f"{words[query]} {score:.4f}")
+        for row, query, score in zip(
+            found.rows.tolist(), found.queries.tolist(), found.scores.tolist(), strict=True
+        )
+    ]
+
+
 def sieved(found: Fitting, config: CurateConfig) -> tuple[list[Entry], list[Removed]]:
     """Return the images without broken ones, small ones, and twins; and what was taken out.
 
@@ -106,7 +119,7 @@ def sieved(found: Fitting, config: CurateConfig) -> tuple[list[Entry], list[Remo
     }
     sets = {part: chosen(found.images[part], paths) for part, paths in by_part.items() if paths}
     report = scan(sets, smallest_side=config.smallest_side, near=config.near)
-    sieve = Sieve(found.entries)
+    sieve = Sieve(found.entries, found.settled)
     sieve.take_out_unusable(report)
     sieve.take_out_twins(report.duplicates, SAME_BYTES)
     sieve.take_out_twins(report.near_duplicates or [], SAME_LOOK)
@@ -115,9 +128,7 @@ def sieved(found: Fitting, config: CurateConfig) -> tuple[list[Entry], list[Remo
         groups = alike_groups(Joined.of(found, sieve.kept), config.alike)
         sieve.take_out_twins([[paths[place] for place in group] for group in groups], SAME_MEANING)
     result = sieve.result()
-    stays = {one.path for one in result.kept}
-    kept = [one for one in found.entries if one.path in stays or one.part in found.settled]
-    return kept, [one for one in result.removed if one.entry.part not in found.settled]
+    return result.kept, result.removed
 
 
 def chosen(images: ImageSet, paths: Sequence[str]) -> ImageSet:
@@ -130,7 +141,7 @@ def chosen(images: ImageSet, paths: Sequence[str]) -> ImageSet:
 class Joined:
     """The embeddings of some images of several parts, as `Vectors`: the cache of each, and its row there."""
 
-    caches: list[EmbeddingCache]
+    caches: list[Vectors]
     parts: NDArray[np.int64]
     places: NDArray[np.int64]
 
@@ -152,20 +163,37 @@ class Joined:
     def rows(self, indices: ArrayLike, /) -> NDArray[np.float32]:
         """Return the rows at some positions, (n, D)."""
         wanted = np.asarray(indices, np.int64)
-        out = np.empty((len(wanted), self.caches[0].dim), np.float32)
+        blocks, order = [], []
         for number, cache in enumerate(self.caches):
             ours = np.flatnonzero(self.parts[wanted] == number)
             if len(ours):
-                out[ours] = cache.rows(self.places[wanted[ours]])
-        return out
+                blocks.append(cache.rows(self.places[wanted[ours]]))
+                order.append(ours)
+        return np.concatenate(blocks)[np.argsort(np.concatenate(order))]
+
+
+@dataclass(frozen=True)
+class Leading:
+    """The first values of each row, as unit vectors: of several teachers' those that the words are of."""
+
+    vectors: Vectors
+    dim: int
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def rows(self, indices: ArrayLike, /) -> NDArray[np.float32]:
+        """Return the rows at some positions, (n, D)."""
+        part = self.vectors.rows(indices)[:, : self.dim]
+        return part / np.linalg.norm(part, axis=1, keepdims=True)
 
 
 def evened_out(
     found: Fitting, cleaned: list[Entry], config: CurateConfig
-) -> tuple[list[Entry], dict[str, int]]:
-    """Return the images with at most so many training images of a word; and how many each rule took out."""
+) -> tuple[list[Entry], list[Removed], dict[str, int]]:
+    """Return the images with at most so many training images of a word; the others; and how many by rule."""
     if config.per_word is None and config.balance is None:
-        return cleaned, {"over_cap": 0, "over_balance": 0}
+        return cleaned, [], {"over_cap": 0, "over_balance": 0}
     images, left = found.images["train"], {one.path for one in cleaned if one.part == "train"}
     matches = found.matches["train"]
     matches = matches.take(np.array([images.paths[row] in left for row in matches.rows], bool))
@@ -173,7 +201,8 @@ def evened_out(
     choice = choose(matches, images.paths, found.caches["train"], rules)
     stays = {images.paths[row] for row in choice.kept.rows}
     kept = [one for one in cleaned if one.part != "train" or one.path in stays]
-    return kept, {"over_cap": choice.over_cap, "over_balance": choice.over_balance}
+    over = [Removed(one, OVER, "") for one in cleaned if one.part == "train" and one.path not in stays]
+    return kept, over, {"over_cap": choice.over_cap, "over_balance": choice.over_balance}
 
 
 def told_of(
@@ -193,8 +222,8 @@ def told_of(
         "settled": sorted(found.settled),
         "unreadable": unreadable,
         "cosine": cosines_of(found),
-        "far": found.far,
-        "other_words": found.other,
+        "far": sum(one.reason == FAR for one in found.unfit),
+        "other_words": sum(one.reason == OTHER for one in found.unfit),
         "removed": dict(Counter(one.reason for one in removed)),
         "leaks": dict(Counter(f"{one.entry.part} in {one.part}" for one in removed if one.leaked)),
         **capped,
@@ -227,8 +256,8 @@ def reasons_of(metrics: Mapping[str, Any]) -> dict[str, int]:
     """Return how many images were not taken, by reason in words."""
     reasons = {
         "unreadable": metrics["unreadable"],
-        "far from every word": metrics["far"],
-        "nearer to other words": metrics["other_words"],
+        FAR: metrics["far"],
+        OTHER: metrics["other_words"],
         **metrics["removed"],
         "more than per_word": metrics["over_cap"],
         "more than balance": metrics["over_balance"],

@@ -153,7 +153,7 @@ def _csv(source: Path) -> Iterator[Mapping[str, Any]]:
             reader = csv.DictReader(handle)
             for row in reader:
                 # What has no name lies under None.
-                if None in row:
+                if any(row.get(None) or ()):
                     names = len(reader.fieldnames or ())
                     raise DataError(
                         f"{names + len(row[None])} values, {names} names in the first line",

@@ -201,9 +201,14 @@ class ImageFolder(DataSource):
             sets["train"], sets["val"] = train.subset(stay), train.subset(out)
         for name in SPLITS:
             if name not in sets or not len(sets[name]):
+                key = "data.test" if name == "test" else "data.val"
                 raise DataError(
-                    f"no image is left for {name}", where=self.root, fix="add images, or change data.val"
+                    f"no image is left for {name}", where=self.root, fix=f"add images, or change {key}"
                 )
+        bare = self.settings.unlabelled
+        for name in SPLITS:
+            if name in bare or (name == "val" and "val" not in paths and "train" in bare):
+                sets[name] = _without_labels(sets[name])
         return _Content({name: sets[name] for name in SPLITS}, class_names, unseen)
 
     def _take_test(self, sets: dict[SplitName, ImageSet], given: ImageSet, share: float) -> None:
@@ -255,8 +260,11 @@ class ImageFolder(DataSource):
 
     def _label_parts(self, paths: dict[SplitName, list[str]]) -> dict[SplitName, list[str]]:
         wanted: dict[SplitName, list[str]] = dict(paths)
-        for name in self.settings.unlabelled:
-            wanted.pop(name, None)
+        unlabelled = self.settings.unlabelled
+        for name in unlabelled:
+            # Images that are taken out of train to be tested on have their labels there.
+            if name != "train" or "test" in paths or "test" in unlabelled:
+                wanted.pop(name, None)
         if self.settings.labels == "folders" and self._split is not None:
             label = {entry.path: entry.label for entry in self._split}
             return {name: [label[path] for path in found] for name, found in wanted.items()}
@@ -278,6 +286,11 @@ class ImageFolder(DataSource):
         position = {name: index for index, name in enumerate(class_names)}
         numbers = [NO_LABEL] * len(paths) if labels is None else [position[label] for label in labels]
         return ImageSet(self.root, tuple(paths), np.array(numbers, np.int64), class_names)
+
+
+def _without_labels(images: ImageSet) -> ImageSet:
+    labels = np.full(len(images), NO_LABEL, np.int64)
+    return ImageSet(images.root, images.paths, labels, images.class_names)
 
 
 def _without(images: ImageSet, unseen: tuple[str, ...]) -> ImageSet:

@@ -15,6 +15,8 @@ from edgeproof_configs.progress import progress
 from edgeproof_data.alike import Vectors
 
 BLOCK_ROWS = 8_192
+BLOCK_SCORES = 1 << 24
+"""So many cosines are held at once, 128 MB, however many queries there are."""
 DECIMALS = 9
 SPARE = 4
 """A pool is cut back when it has so many times the rows that are wanted."""
@@ -90,8 +92,9 @@ def best_matches(
     parts: list[Matches] = []
     held = 0
     with progress("search", len(rows), "images") as shown:
-        for start in range(0, len(rows), BLOCK_ROWS):
-            block = rows[start : start + BLOCK_ROWS]
+        size = min(BLOCK_ROWS, max(1, BLOCK_SCORES // len(queries)))
+        for start in range(0, len(rows), size):
+            block = rows[start : start + size]
             found = nearest_query(vectors.rows(block), block, queries)
             parts.append(found.take((floor or Floor()).passed(found)))
             held += len(parts[-1])

@@ -344,3 +344,20 @@ def test_writer__disk_full_while_joining(small_disk: Path, images: ImageSet):
         writer.finish()
     assert not (small_disk / "cache" / MANIFEST).exists()
     assert not len(CacheWriter(small_disk / "cache", KEY, images).pending())
+
+
+def test_writer__rows_of_another_cache_beside_its_own(
+    tmp_path: Path, images: ImageSet, embeddings: np.ndarray
+) -> None:
+    known = tmp_path / "known"
+    write(known, images.subset(range(100)), embeddings)
+    few = images.subset(range(90, 105))
+    write(tmp_path / "cache", few, embeddings[90:105])
+    wider = images.subset(range(50, 110))
+    writer = CacheWriter(tmp_path / "cache", KEY, wider, known=known)
+    assert writer.pending().tolist() == [55, 56, 57, 58, 59]
+    fill(writer, embeddings[50:110])
+    rows = writer.finish().rows(np.arange(60))
+    np.testing.assert_allclose(rows, unit(embeddings[50:110]), atol=3e-4)
+    other = CacheWriter(tmp_path / "other", replace(KEY, output="patches"), wider, known=known)
+    assert len(other.pending()) == 60

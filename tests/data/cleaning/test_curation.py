@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from edgeproof_configs.schema import CurateConfig
-from edgeproof_data.cache import CacheKey, CacheWriter, EmbeddingCache
+from edgeproof_data.alike import Rows, Vectors
+from edgeproof_data.cache import CacheKey, CacheWriter
+from edgeproof_data.cleaning.cleaning import Sieve
 from edgeproof_data.cleaning.curation import (
     Fitting,
+    Leading,
     cosines_of,
     evened_out,
     reasons_of,
@@ -19,6 +22,7 @@ from edgeproof_data.cleaning.curation import (
     told_of,
 )
 from edgeproof_data.sets import NO_LABEL, ImageSet, SplitName
+from edgeproof_data.split_table import Entry
 
 MakeImages = Callable[..., Path]
 CAT, DOG, FISH, NOTHING = np.eye(4, dtype=np.float32)
@@ -47,7 +51,7 @@ def fitting(
     root: Path, queries: np.ndarray = QUERIES, labelled: bool = False, **settings: Any
 ) -> tuple[Any, Any]:
     images: dict[SplitName, ImageSet] = {}
-    caches: dict[SplitName, EmbeddingCache] = {}
+    caches: dict[SplitName, Vectors] = {}
     for part, names in SEEN.items():
         labels = np.full(len(names), 0 if labelled and part == "test" else NO_LABEL, np.int64)
         paths = tuple(f"{part}/{name}.png" for name in names)
@@ -59,7 +63,8 @@ def fitting(
             writer.add(pending, vectors[pending])
         caches[part] = writer.finish()
     config = CurateConfig(**({"floor": 0.5, "near": False, "smallest_side": 1} | settings))
-    return Fitting.of(images, caches, WORDS, queries, config), config
+    others = ("fish",) * (len(queries) - len(WORDS))
+    return Fitting.of(images, caches, WORDS, others, queries, config), config
 
 
 def taken(found: Fitting) -> dict[str, str]:
@@ -69,7 +74,7 @@ def taken(found: Fitting) -> dict[str, str]:
 def test_fitting__each_image_has_its_best_word_where_one_fits(root: Path) -> None:
     found, _ = fitting(root)
     assert taken(found) == {"a": "cat", "b": "cat", "c": "dog", "f": "cat", "v": "cat", "t": "dog"}
-    assert (found.far, found.other) == (4, 0)
+    assert [one.reason for one in found.unfit] == ["far from every word"] * 4
     assert cosines_of(found)["p95"] == pytest.approx(1, abs=0.01)
     assert cosines_of(found)["p5"] == pytest.approx(0, abs=0.01)
 
@@ -78,7 +83,8 @@ def test_fitting__margin_and_a_wider_vocabulary(root: Path) -> None:
     assert "f" not in taken(fitting(root, margin=0.2)[0])
     found, _ = fitting(root, np.concatenate([QUERIES, FISH[None]]), floor=0.3)
     assert "d" not in taken(found)
-    assert (found.other, found.far) == (1, 3)
+    assert [one.detail for one in found.unfit if "other" in one.reason] == ["fish 0.8944"]
+    assert len(found.unfit) == 4
     assert taken(fitting(root, floor=0.3)[0])["d"] == "cat"
 
 
@@ -116,11 +122,12 @@ def test_sieved__images_that_mean_the_same_over_parts(root: Path) -> None:
 
 def test_evened_out__at_most_so_many_of_a_word_the_best_first(root: Path) -> None:
     found, config = fitting(root, per_word=2)
-    kept, capped = evened_out(found, found.entries, config)
+    kept, over, capped = evened_out(found, found.entries, config)
     assert [Path(one.path).stem for one in kept] == ["a", "b", "c", "v", "t"]
     assert capped == {"over_cap": 1, "over_balance": 0}
     found, config = fitting(root, balance=1.0)
-    kept, capped = evened_out(found, found.entries, config)
+    kept, over, capped = evened_out(found, found.entries, config)
+    assert [Path(one.entry.path).stem for one in over] == ["b", "f"]
     assert [Path(one.path).stem for one in kept if one.part == "train"] == ["a", "c"]
     assert capped == {"over_cap": 0, "over_balance": 2}
 
@@ -128,7 +135,8 @@ def test_evened_out__at_most_so_many_of_a_word_the_best_first(root: Path) -> Non
 def test_told_of__counts_add_up(root: Path) -> None:
     found, config = fitting(root, alike=0.99, per_word=1)
     cleaned, removed = sieved(found, config)
-    kept, capped = evened_out(found, cleaned, config)
+    kept, over, capped = evened_out(found, cleaned, config)
+    assert len(kept) + len(over) + len(removed) + len(found.unfit) == 10
     metrics = told_of(found, (*WORDS, "fish"), kept, removed, capped, unreadable=1)
     assert metrics["per_word"] == {"cat": 1, "dog": 1, "fish": 0}
     assert metrics["empty_words"] == ["fish"]
@@ -136,3 +144,17 @@ def test_told_of__counts_add_up(root: Path) -> None:
     assert sum(metrics["kept"].values()) + sum(reasons_of(metrics).values()) == searched + 1
     words = "4 of 10 images for 2 words; not 1 unreadable, 4 far from every word, 2 same meaning; cosine"
     assert said(metrics).startswith(words)
+
+
+def test_sieve__what_is_labelled_stays_before_what_is_tested_on() -> None:
+    sieve = Sieve([Entry("val/v", "val", "fish"), Entry("test/t", "test", "dog")], settled=["val"])
+    sieve.take_out_twins([["val/v", "test/t"]], "same bytes")
+    assert [one.path for one in sieve.result().kept] == ["val/v"]
+    assert [(one.entry.path, one.detail) for one in sieve.result().removed] == [("test/t", "val/v")]
+
+
+def test_leading__of_several_teachers_the_values_of_the_first() -> None:
+    rows = np.array([[3, 4, 9, 9], [0, 2, 1, 0]], np.float32)
+    found = Leading(Rows(rows), 2)
+    assert found.rows([1, 0]).tolist() == [[0, 1], pytest.approx([0.6, 0.8])]
+    assert len(found) == 2

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from edgeproof_configs.errors import DataError, UsageError
 from edgeproof_configs.registry import build, component_class
 from edgeproof_data.kinds.image_folder import ImageFolder
-from edgeproof_data.sets import ImageSet
+from edgeproof_data.sets import SPLITS, ImageSet
 
 MakeImages = Callable[..., Path]
 
@@ -229,9 +229,8 @@ def test_image_folder__real_photos(real_data: Path):
 def test_image_folder__test_is_a_fraction(make_images: MakeImages) -> None:
     root = make_images(*(f"{name}/{n}.png" for name in ("cat", "dog") for n in range(20)))
     data = source(root, train=".", test=0.2, val=0.1)
-    counts = {part: len(data.split(part)) for part in ("train", "val", "test")}
-    assert counts == {"train": 28, "val": 4, "test": 8}
-    paths = [path for part in counts for path in data.split(part).paths]
+    assert [len(data.split(part)) for part in SPLITS] == [28, 4, 8]
+    paths = [path for part in SPLITS for path in data.split(part).paths]
     assert len(set(paths)) == 40
     assert source(root, train=".", test=0.2, val=0.3).split("test").paths == data.split("test").paths
     assert source(root, train=".", test=0.2, val=0.1, seed=1).split("test").paths != data.split("test").paths
@@ -246,3 +245,13 @@ def test_image_folder__test_is_a_fraction(make_images: MakeImages) -> None:
 def test_image_folder__fractions_leave_something_to_train_on(pets: Path) -> None:
     with pytest.raises(ValidationError, match="leave nothing to train on"):
         source(pets, val=0.5, test=0.5)
+
+
+def test_image_folder__a_test_fraction_of_unlabelled_training_images_has_labels(pets: Path) -> None:
+    data = source(pets, test=0.3, val=0.1, unlabelled=("train", "val"))
+    assert (data.split("test").labels >= 0).all()
+    assert (data.split("train").labels < 0).all()
+    assert (data.split("val").labels < 0).all()
+    data = source(pets, test=0.3, val=0.1, unlabelled=("test",))
+    assert (data.split("test").labels < 0).all()
+    assert (data.split("train").labels >= 0).all()

@@ -185,11 +185,10 @@ class TimmTeacher(Teacher):
         images, photos = single_images(given), source.photos()
         total = len(images) + (0 if photos is None else len(photos))
         count = rows_within(teacher.embedding_dim, total, PCA_BYTES)
-        chosen = evenly(total, min(count, PCA_IMAGES))
-        own = chosen[chosen < len(images)]
+        own, others = shares_of(len(images), total - len(images), min(count, PCA_IMAGES))
         parts = [(images, own)]
         if photos is not None:
-            parts.append((photos, chosen[len(own) :] - len(images)))
+            parts.append((photos, others))
         read = (read_batches(*part, teacher.preprocess, PCA_BATCH, workers=0) for part in parts)
         features = collected((batch.image for batches in read for batch in batches), teacher.encode_image)
         reduction, kept = principal_axes(features, config.pca)
@@ -229,6 +228,21 @@ class TimmTeacherBeforeFit(TimmTeacher):
     """The same teacher, giving the features that principal axes are fitted to."""
 
     fitting = True
+
+
+def shares_of(images: int, photos: int, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return which training images and which photos axes are fitted on: evenly over both.
+
+    However many photos there are, training images have an eighth of the places, or all that they need of it:
+    only they tell what objects of a class have in common.
+    """
+    most = min(most, images + photos)
+    chosen = evenly(images + photos, most)
+    own, others = chosen[chosen < images], chosen[chosen >= images] - images
+    least = min(images, most // 8)
+    if len(own) < least:
+        return evenly(images, least), evenly(photos, most - least)
+    return own, others
 
 
 def groups_of(given: ImageSet, rows: np.ndarray, count: int) -> tuple[Tensor, Tensor]:
