@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from edgeproof.early_refusals import refuse_compression_early, refuse_engines_early
 from edgeproof.processes import Processes
 from edgeproof.stages import ORDER, Stage, chain_of, first_stage_touched, inputs_digest, value_at
 from edgeproof_configs.errors import GateError, LatencyGateError, UsageError, did_you_mean
@@ -226,36 +227,6 @@ def with_engines(recipe: Recipe, kinds: list[str]) -> Recipe:
     """Return the recipe with further engines."""
     deploy = recipe.deploy.model_copy(update={"engines": [*recipe.deploy.engines, *kinds]})
     return recipe.model_copy(update={"deploy": deploy})
-
-
-def refuse_compression_early(recipe: Recipe, stages: list[Stage]) -> None:
-    """Let compression refuse what it would refuse anyway, before hours of training.
-
-    Raises:
-        UsageError: a pattern matches no layer.
-        MissingPackageError: a backend is not installed.
-    """
-    if {"sparsify", "quantize"} & {stage.name for stage in stages}:
-        from edgeproof_compress.check import check_compression
-
-        check_compression(recipe)
-
-
-def refuse_engines_early(recipe: Recipe, stages: list[Stage]) -> None:
-    """Let engines refuse what they would refuse anyway, before hours of training.
-
-    Args:
-        recipe: names the engines.
-        stages: those that may still run.
-
-    Raises:
-        MissingPackageError: a package or a device is missing that an engine needs to build.
-    """
-    if "build" in {stage.name for stage in stages}:
-        from edgeproof_deploy.engine import make_engine
-
-        for kind in recipe.deploy.engines:
-            make_engine(kind).check_can_build()
 
 
 def up_to_date(run: RunDir, stage: str, digest: str, files: FileTable) -> bool:
