@@ -1,4 +1,7 @@
-"""Kernel ridge regression on the sphere, exactly or in the span of fewer centres."""
+"""Kernel ridge regression on the sphere, exactly or in the span of fewer centres.
+
+All in numpy: where its products take turns with torch's, the threads of the one wait for those of the other.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from edgeproof_train.heads.class_sums import class_sums
 from edgeproof_train.heads.evidence import Rows
@@ -36,14 +38,15 @@ class System(NamedTuple):
         matrix = self.gram.copy() if self.penalty is None else self.gram + ridge * self.penalty
         size = len(matrix)
         matrix[np.diag_indices(size)] += ridge if self.penalty is None else JITTER * np.trace(matrix) / size
-        lower = torch.linalg.cholesky(torch.from_numpy(matrix))
-        return torch.cholesky_solve(torch.from_numpy(self.target), lower).numpy()
+        return np.linalg.solve(matrix, self.target)
 
 
 def kernel(first_ND: np.ndarray, second_MD: np.ndarray, beta: float) -> np.ndarray:
     """Return `exp(-beta (1 - x.x'))` of unit rows, (N, M), in their type."""
-    near = torch.from_numpy(first_ND) @ torch.from_numpy(second_MD).T
-    return near.sub_(1).mul_(beta).exp_().numpy()
+    near = first_ND @ second_MD.T
+    near -= 1
+    near *= near.dtype.type(beta)
+    return np.exp(near, out=near)
 
 
 def exact_system(keys_ND: np.ndarray, residual_NK: np.ndarray, beta: float) -> System:
@@ -65,7 +68,7 @@ def reduced_system(
     step = max(1, BLOCK_NUMBERS // size)
     for start in range(0, len(keys_ND), step):
         near = kernel(keys_ND[start : start + step], centres_MD, beta)
-        target += (torch.from_numpy(near).T @ torch.from_numpy(residual_NK[start : start + step])).numpy()
+        target += near.T @ residual_NK[start : start + step]
         wide = near.astype(np.float64)
         gram += wide.T @ wide
     own = centres_MD.astype(np.float64)

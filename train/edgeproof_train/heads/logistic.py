@@ -79,7 +79,9 @@ def regression(
     for c in grid:
         model.set_params(C=c)
         with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always")
+            warnings.simplefilter("always", ConvergenceWarning)
+            # A shot a class is what is asked for.
+            warnings.filterwarnings("ignore", message="The number of unique classes is greater than 50%")
             model.fit(features, shots.labels)
         weight, bias = np.asarray(model.coef_), np.asarray(model.intercept_)
         if len(names) == 2:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -20,30 +19,25 @@ MOMENTUM = 0.9
 BLEND_START = 250.0
 """What a class's mean cosine to its text is multiplied with to start the blend from."""
 POWER_STEPS = 1000
-FULL_CELLS = 8_000_000
+FULL_CELLS = 2_000_000
 """Shots times classes up to which every step looks at all shots."""
-SOFTMAX_CELLS = 1 << 17
-"""Scores whose softmax is taken at a time, 512 KB, so that they stay in the cache of the core."""
-LOOK_EVERY = 10
-"""Steps in batches from one look at validation to the next."""
+FEWEST_IN_BATCH = 256
+LOOKS = 6
+"""How often validation is looked at while training in batches."""
 
 
 class Blend(NamedTuple):
     """A linear classifier blended with text.
 
     Attributes:
-        weight: w (K, D).
+        weight: `w_k + alpha_k t_k` (K, D).
         bias: b (K,).
         alpha: (K,) what the text of each class counts.
     """
 
-    weight: np.ndarray
-    bias: np.ndarray
-    alpha: np.ndarray
-
-    def matrix(self, text_KD: np.ndarray | None) -> np.ndarray:
-        """Return `w_k + alpha_k t_k` (K, D)."""
-        return self.weight if text_KD is None else self.weight + self.alpha[:, None] * text_KD
+    weight: torch.Tensor
+    bias: torch.Tensor
+    alpha: torch.Tensor
 
 
 @register("head")
@@ -53,22 +47,24 @@ class LPPlusPlus(FittedKind):
     Rates follow from bounds on the curvature, so there is none to choose: w and b take steps with momentum
     of rate `4 n / lambda_max(F'F)`; alpha takes one of `n / (4 max_k sum_i (f_i t_k)^2)` every tenth step.
     The step with the best accuracy on validation is kept, the last where there is none. A step looks at all
-    shots, as in the paper; where there are very many, at a batch of them, one for each class on average.
+    shots, as in the paper; where there are very many, at a batch of them, one for every fourth
+    class on average, and the rate of w and b then falls to zero in a line, so that their noise dies out.
     """
 
     class Config(FittedConfig):
         """How long it is trained.
 
         Attributes:
-            steps: how many; 300 if not given, 150 in batches.
-            batch_size: shots in a step; if not given all, or one for each class where there are very many.
+            steps: how many.
+            batch_size: shots in a step; if not given all, or where there are very many a quarter as many as
+                classes, 256 at least.
             alpha_every: steps of w from one of alpha to the next.
             bias: whether classes have a bias.
             accumulate_alpha_grad: add up alpha's gradient over all steps, as the authors' code does.
         """
 
         kind: Literal["lp_plus_plus"] = "lp_plus_plus"
-        steps: PositiveInt | None = None
+        steps: PositiveInt = 300
         batch_size: PositiveInt | None = None
         alpha_every: PositiveInt = 10
         bias: bool = True
@@ -93,30 +89,26 @@ class LPPlusPlus(FittedKind):
         require(evidence, "shots", kind="lp_plus_plus")
         assert evidence.shots is not None
         training = Training(config, evidence.shots, evidence.text, len(evidence.names))
-        steps = config.steps or (300 if training.full else 150)
+        steps, look_every = training.steps, 1 if training.full else -(-training.steps // LOOKS)
         best, best_step, best_right = training.blend(), 0, -1
         for step in range(1, steps + 1):
             training.step(step)
-            if evidence.val is not None and (training.full or step % LOOK_EVERY == 0 or step == steps):
-                right = count_right(training.blend(), evidence.text, evidence.val)
+            if evidence.val is not None and (step % look_every == 0 or step == steps):
+                blend = training.blend()
+                right = count_right(blend, evidence.val)
                 if right > best_right:
-                    best, best_step, best_right = training.blend(), step, right
+                    best, best_step, best_right = blend, step, right
         notes = ("no validation images: the last step was taken",)
         if evidence.val is None:
             best, best_step = training.blend(), steps
         else:
             images = len(evidence.val.labels)
             notes = (f"the step with the best accuracy on {images} validation images was taken",)
-        bias = best.bias.astype(np.float32) if config.bias else None
-        head = LinearHead(evidence.names, best.matrix(evidence.text).astype(np.float32), bias)
-        chosen: dict[str, Any] = {
-            "step": best_step,
-            "batch_size": training.batch,
-            "rate": float(training.rate),
-        }
+        bias = best.bias.numpy() if config.bias else None
+        chosen: dict[str, Any] = {"step": best_step, "batch_size": training.batch, "rate": training.rate}
         if evidence.text is not None:
             chosen["alpha"] = float(best.alpha.mean())
-        return Fitted(head, chosen, notes)
+        return Fitted(LinearHead(evidence.names, best.weight.numpy(), bias), chosen, notes)
 
 
 class Training:
@@ -130,80 +122,75 @@ class Training:
     """
 
     def __init__(self, config: Any, shots: Rows, text_KD: np.ndarray | None, classes: int):
-        self.config, self.text = config, text_KD
-        self.features, self.labels = shots.features, shots.labels
-        count = len(self.labels)
+        self.config = config
+        self.features, self.labels = torch.from_numpy(shots.features), torch.from_numpy(shots.labels)
+        self.text = None if text_KD is None else torch.from_numpy(text_KD)
+        count = len(shots.labels)
         few = count * classes <= FULL_CELLS
-        self.batch = min(count, config.batch_size or (count if few else max(256, classes)))
+        self.batch = min(count, config.batch_size or (count if few else max(FEWEST_IN_BATCH, classes // 4)))
         self.full = self.batch == count
+        self.steps = config.steps
         self.draw = np.random.default_rng(config.seed)
         self.waiting = np.empty(0, np.int64)
-        self.weight = class_sums(*shots, classes).astype(np.float32)
-        self.pool = ThreadPoolExecutor(torch.get_num_threads())
-        self.bias = np.zeros(classes, np.float32)
-        self.moving = np.zeros_like(self.weight), np.zeros_like(self.bias)
-        moments = second_moments(self.features)
-        self.rate = np.float32(4 * count / largest_eigenvalue(moments))
-        self.alpha, self.owed = np.zeros(classes, np.float32), np.zeros(classes, np.float32)
+        self.weight = torch.from_numpy(class_sums(*shots, classes).astype(np.float32))
+        self.bias = torch.zeros(classes)
+        self.moving = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
+        # Written over by every step: memory that is new each time takes longer than the sums in it.
+        self.scores, self.mixed = torch.empty(self.batch, classes), torch.empty_like(self.weight)
+        self.drawn = torch.empty(0 if self.full else self.batch, self.features.shape[1])
+        moments = second_moments(shots.features)
+        self.rate = 4 * count / largest_eigenvalue(moments)
+        self.alpha, self.owed = torch.zeros(classes), torch.zeros(classes)
         if text_KD is not None:
-            own = (self.features * text_KD[self.labels]).sum(axis=1)
-            self.alpha[:] = BLEND_START * class_mean(own, self.labels, classes)
+            own = (shots.features * text_KD[shots.labels]).sum(axis=1)
+            self.alpha += BLEND_START * class_mean(own, shots.labels, classes)
             steepest = float(((text_KD @ moments) * text_KD).sum(axis=1).max())
-            self.alpha_rate = np.float32(count / (4 * steepest))
+            self.alpha_rate = count / (4 * steepest)
 
     def blend(self) -> Blend:
         """Return a copy of what it has come to."""
-        return Blend(self.weight.copy(), self.bias.copy(), self.alpha.copy())
+        return Blend(self._mixed().clone(), self.bias.clone(), self.alpha.clone())
 
     def step(self, number: int) -> None:
         """Take one step of w and b, and one of alpha where its turn has come (numbers count from 1)."""
-        rows = slice(None) if self.full else self._next_rows()
-        features, count = self.features[rows], np.float32(self.batch)
-        slope = self._softmax_error(features, self.labels[rows])
+        features, labels = self._next_shots()
+        slope = torch.addmm(self.bias, features, self._mixed().T, out=self.scores)
+        torch.softmax(slope, dim=1, out=slope)
+        slope[torch.arange(self.batch), labels] -= 1
         turn = number % self.config.alpha_every == 0
-        by_weight = (slope.T @ features) / count
         if self.text is not None and (turn or self.config.accumulate_alpha_grad):
-            gradient = (by_weight * self.text).sum(axis=1)
+            gradient = (slope * (features @ self.text.T)).sum(dim=0) / self.batch
             self.owed = self.owed + gradient if self.config.accumulate_alpha_grad else gradient
+        rate = self.rate if self.full else self.rate * (1 - (number - 1) / self.steps)
         weight_moving, bias_moving = self.moving
-        weight_moving *= np.float32(MOMENTUM)
-        weight_moving += by_weight
-        self.weight -= self.rate * weight_moving
+        each = 1 / self.batch
+        torch.addmm(weight_moving, slope.T, features, beta=MOMENTUM, alpha=each, out=weight_moving)
+        self.weight.sub_(weight_moving, alpha=rate)
         if self.config.bias:
-            bias_moving *= np.float32(MOMENTUM)
-            bias_moving += slope.sum(axis=0) / count
-            self.bias -= self.rate * bias_moving
+            self.bias.sub_(bias_moving.mul_(MOMENTUM).add_(slope.sum(dim=0), alpha=each), alpha=rate)
         if self.text is not None and turn:
-            self.alpha = self.alpha - self.alpha_rate * self.owed
+            self.alpha.sub_(self.owed, alpha=self.alpha_rate)
 
-    def _next_rows(self) -> np.ndarray:
+    def _mixed(self) -> torch.Tensor:
+        if self.text is None:
+            return self.weight
+        return torch.addcmul(self.weight, self.alpha[:, None], self.text, out=self.mixed)
+
+    def _next_shots(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the next shots of a random order; a new one is drawn where too few are left."""
+        if self.full:
+            return self.features, self.labels
         if len(self.waiting) < self.batch:
             self.waiting = self.draw.permutation(len(self.labels))
-        rows, self.waiting = self.waiting[: self.batch], self.waiting[self.batch :]
-        return rows
-
-    def _softmax_error(self, features_ND: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
-        """Return `softmax(logits) - onehot` (N, K): the slope of the cross-entropy by the logits, times N."""
-        scores = features_ND @ Blend(self.weight, self.bias, self.alpha).matrix(self.text).T
-
-        def softmax(start: int) -> None:
-            some = scores[start : start + step]
-            some += self.bias
-            some -= some.max(axis=1, keepdims=True)
-            np.exp(some, out=some)
-            some /= some.sum(axis=1, keepdims=True)
-
-        step = max(1, SOFTMAX_CELLS // scores.shape[1])
-        list(self.pool.map(softmax, range(0, len(scores), step)))
-        scores[np.arange(len(labels_N)), labels_N] -= 1
-        return scores
+        rows = torch.from_numpy(self.waiting[: self.batch])
+        self.waiting = self.waiting[self.batch :]
+        return torch.index_select(self.features, 0, rows, out=self.drawn), self.labels[rows]
 
 
-def count_right(blend: Blend, text_KD: np.ndarray | None, rows: Rows) -> int:
+def count_right(blend: Blend, rows: Rows) -> int:
     """Return how many rows get their own class."""
-    scores = rows.features @ blend.matrix(text_KD).T + blend.bias
-    return int((scores.argmax(axis=1) == rows.labels).sum())
+    scores = torch.addmm(blend.bias, torch.from_numpy(rows.features), blend.weight.T)
+    return int((scores.argmax(dim=1) == torch.from_numpy(rows.labels)).sum())
 
 
 def class_mean(values_N: np.ndarray, labels_N: np.ndarray, classes: int) -> float:

@@ -91,7 +91,9 @@ class ProKeR(FittedKind):
             how += ": there is no validation"
         else:
             how = "chosen on validation where not given"
-            factor = weighed(config, base, keys, values, settings, evidence.val)
+            likely = base.probabilities(evidence.val.features)
+            near = kernel(evidence.val.features, keys, settings.beta)
+            factor = weighed(config, likely, near @ values, settings, evidence.val.labels)
             settings = settings._replace(weight=factor.value)
         values *= np.float32(settings.weight)
         head = CacheHead(evidence.names, keys, values, settings.beta, base, "probabilities", SHARPNESS)
@@ -127,13 +129,12 @@ def residual_of(base: LinearHead, rows: Rows) -> np.ndarray:
 
 
 def weighed(
-    config: Any, base: LinearHead, keys: np.ndarray, values: np.ndarray, settings: Settings, val: Rows
+    config: Any, likely_NK: np.ndarray, votes_NK: np.ndarray, settings: Settings, labels_N: np.ndarray
 ) -> Factor:
-    """Return the weight that is right most often on validation."""
+    """Return the weight of the votes, beside zero-shot probabilities, that is right most often."""
     weights = WEIGHTS if config.weight is None else np.array([settings.weight])
-    votes = kernel(val.features, keys, settings.beta) @ values
     scale = np.float32(SHARPNESS)
-    return choose_factor(scale * base.probabilities(val.features), scale * votes, val.labels, weights)
+    return choose_factor(scale * likely_NK, scale * votes_NK, labels_N, weights)
 
 
 def chosen(config: Any, evidence: Evidence) -> Settings:
@@ -175,13 +176,14 @@ def tried(
     val, shots = evidence.val, evidence.photos()
     base = LinearHead(evidence.names, evidence.text, None, evidence.logit_scale)
     keys, system = keys_and_systems(shots, residual_of(base, shots), most)
+    likely = base.probabilities(val.features)
 
     def candidates() -> Iterator[tuple[Settings, Factor]]:
         for beta in betas:
-            equations = system(beta)
+            equations, near = system(beta), kernel(val.features, keys, beta)
             for ridge in ridges:
                 settings = given._replace(beta=beta, ridge=ridge)
                 values = equations.solved(ridge).astype(np.float32)
-                yield settings, weighed(config, base, keys, values, settings, val)
+                yield settings, weighed(config, likely, near @ values, settings, val.labels)
 
     return choose(candidates(), lambda pair: pair[1].score).value[0]
