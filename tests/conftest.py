@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,3 +28,26 @@ def real_data() -> Path:
     if not place:
         pytest.skip("EDGEPROOF_DATA is not set: no data packs")
     return Path(place)
+
+
+@pytest.fixture
+def make_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Return `make(size)`: a file system of its own with so much room, `1m` say; skip where it cannot."""
+    disks: list[Path] = []
+
+    def make(size: str) -> Path:
+        place = tmp_path / f"disk{len(disks) or ''}"
+        place.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            pytest.skip("no mount on this machine: no small disk")
+        if done.returncode:
+            pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
+        disks.append(place)
+        return place
+
+    yield make
+    for place in disks:
+        subprocess.run(["umount", str(place)], check=True)

@@ -59,7 +59,7 @@ class Curated(DataSource):
         Raises:
             DataError: a chosen image is no longer among the data, or nothing was chosen yet.
         """
-        return self.given.split(name).subset(self._places[name])
+        return self._sets[name]
 
     def captions(self, name: SplitName) -> list[list[str]] | None:
         """Return the captions of the chosen images of a part."""
@@ -73,6 +73,10 @@ class Curated(DataSource):
     def files(self) -> list[Path]:
         """Return the table, and every file of the data set."""
         return [self.table, *self.given.files()]
+
+    @cached_property
+    def _sets(self) -> dict[SplitName, ImageSet]:
+        return {name: self.given.split(name).subset(places) for name, places in self._places.items()}
 
     @cached_property
     def _places(self) -> dict[SplitName, list[int]]:

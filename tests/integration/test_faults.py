@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,24 +25,10 @@ __all__ = ["shipped"]
 DISK_BYTES = 64 << 20
 
 
-def mount(place: Path, options: str) -> None:
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], capture_output=True, check=False
-    )
-    if done.returncode:
-        pytest.skip("this machine does not let the test mount a small disk")
-
-
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
+def disk(make_disk: Callable[[str], Path]) -> Path:
     """Return a small disk of its own."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    if shutil.which("mount") is None or os.geteuid() != 0:
-        pytest.skip("mounting a small disk needs root")
-    mount(place, f"size={DISK_BYTES}")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+    return make_disk(str(DISK_BYTES))
 
 
 @pytest.mark.parametrize("stage", ["embed", "train", "export", "bundle"])

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,15 +29,9 @@ def case() -> ModuleType:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Return a folder on a file system of one megabyte."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
-    if subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("a small tmpfs cannot be mounted here")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+def small_disk(make_disk: Callable[[str], Path]) -> Path:
+    """Return a disk with room for one megabyte."""
+    return make_disk("1m")
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -136,6 +137,8 @@ def of_weights(
             where="head.kind",
             fix="--set head.kind=zero_shot, or train them in a run: student.weights and `ship`",
         )
+    if recipe.curate is not None and processes.first:
+        print("every image is scored: what curate chose is known in a run alone", file=sys.stderr)
     source: DataSource = build("data", recipe.data)
     processes.once(source.prepare)
     source.prepare()

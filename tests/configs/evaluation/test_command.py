@@ -103,6 +103,17 @@ def test_evaluate__weights_of_a_run_give_the_figures_of_the_run(
     assert "top1" in found
 
 
+def test_evaluate__weights_under_a_recipe_that_curates_are_scored_on_every_image(
+    shipped: Path, photo_recipe: Path, edgeproof: Run
+) -> None:
+    curating = ["--set", "data.unlabelled=[train,val]", "--set", "curate.floor=0.1"]
+    for curates in ([], curating):
+        code, out, err = edgeproof("evaluate", photo_recipe, "--weights", shipped / "train", *curates)
+        assert code == 0, err
+        assert "student" in out
+        assert ("every image is scored" in err) == bool(curates)
+
+
 def test_evaluate__weights_that_timm_wrote(
     photos: Path, class_recipe: Path, edgeproof: Run, tmp_path: Path
 ) -> None:
