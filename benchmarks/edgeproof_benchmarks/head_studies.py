@@ -35,26 +35,31 @@ def open_vocabulary(nouns: Sequence[str], text: np.ndarray, one: FewShotSet) -> 
 def imbalance_study(one: FewShotSet, draws: int) -> dict[str, Any]:
     """Return by how many points InMaP is above zero-shot, for test images drawn with uneven classes.
 
-    For each concentration classes get frequencies from a Dirichlet distribution, and images of the test split
-    are drawn by them without repeats. `natural` is the split as it is, `balanced` as many of each class.
-
     Returns:
-        For each, mean and lowest gain in points over the draws, that of a uniform prior for comparison, half
-        the width of the 95 % interval of one accuracy, and the effective classes.
+        For each way of `uneven`, mean and lowest gain in points over the draws, that of a uniform prior for
+        comparison, half the width of the 95 % interval of one accuracy, how many draws lost more than that of
+        their own, and the effective classes.
     """
     if one.text is None:
         raise ValueError("zero-shot needs text")
+    return {name: gains_of(one, samples) for name, samples in uneven(one, draws).items()}
+
+
+def uneven(one: FewShotSet, draws: int) -> dict[str, list[Rows]]:
+    """Return samples of the test images by how uneven their classes are, from the same seed at all times.
+
+    For each concentration classes get frequencies from a Dirichlet distribution, and images of the test split
+    are drawn by them without repeats. `natural` is the split as it is, `balanced` as many of each class.
+    """
     random = np.random.default_rng(0)
-    found = {"natural": gains_of(one, [one.test])}
     fewest = int(np.bincount(one.test.labels, minlength=len(one.names)).min())
-    even = [drawn_by(one.test, np.full(len(one.names), fewest), random) for _ in range(draws)]
-    found["balanced"] = gains_of(one, even)
+    even = np.full(len(one.names), fewest)
+    found = {"natural": [one.test], "balanced": [drawn_by(one.test, even, random) for _ in range(draws)]}
     for concentration in CONCENTRATIONS:
-        uneven = []
+        samples = found[f"Dirichlet {concentration:g}"] = []
         for _ in range(draws):
             shares = random.dirichlet(np.full(len(one.names), concentration))
-            uneven.append(drawn_by(one.test, np.round(shares * IMAGES).astype(int), random))
-        found[f"Dirichlet {concentration:g}"] = gains_of(one, uneven)
+            samples.append(drawn_by(one.test, np.round(shares * IMAGES).astype(int), random))
     return found
 
 
@@ -71,17 +76,19 @@ def gains_of(one: FewShotSet, samples: Sequence[Rows]) -> dict[str, Any]:
     ways["uniform"] = config_of("inmap", prior="uniform")
     found = np.array([[top1(way, one, rows) for way in ways.values()] for rows in samples])
     gains = found - found[:, :1]
-    size = float(np.mean([len(rows.labels) for rows in samples]))
-    share = found[:, 0].mean() / 100
+    sizes = np.array([len(rows.labels) for rows in samples])
+    shares = found[:, 0] / 100
+    intervals = 196 * np.sqrt(shares * (1 - shares) / sizes)
     return {
         "draws": len(samples),
-        "images": round(size, 1),
+        "images": round(float(sizes.mean()), 1),
         "effective_classes": round(float(np.mean([effective(rows, len(one.names)) for rows in samples])), 3),
         "zero_shot_percent": round(float(found[:, 0].mean()), 2),
         "gain_mean": round(float(gains[:, 1].mean()), 2),
         "gain_lowest": round(float(gains[:, 1].min()), 2),
         "gain_mean_uniform_prior": round(float(gains[:, 2].mean()), 2),
-        "interval_of_one_accuracy": round(float(196 * np.sqrt(share * (1 - share) / size)), 2),
+        "interval_of_one_accuracy": round(float(intervals.mean()), 2),
+        "draws_below_their_interval": int((gains[:, 1] < -intervals).sum()),
     }
 
 

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from edgeproof_benchmarks.head_sets import read_sets
+from edgeproof_benchmarks.head_studies import uneven
 from edgeproof_configs.errors import DataError
 from edgeproof_train.heads.evidence import Evidence, evidence_of
 from edgeproof_train.heads.inmap import InMaP
@@ -145,3 +147,21 @@ def test_fit__caltech_as_measured_before(real_data: Path) -> None:
     assert top1(prior="uniform") == pytest.approx(80.72, abs=0.3)
     assert top1(prior="pseudo", gamma=1) == pytest.approx(97.26, abs=0.3)
     assert top1() >= zero_shot
+
+
+def test_fit__uneven_classes_cost_no_more_than_the_interval(real_data: Path) -> None:
+    one = read_sets(real_data)[0]
+    assert one.text is not None
+    drawn = uneven(one, 10)
+    gained = {}
+    for name in ("balanced", "Dirichlet 1", "Dirichlet 3"):
+        gains = []
+        for rows in drawn[name][1:4]:
+            found = evidence(rows.features, one.text, 100)
+            answers = InMaP.fit(InMaP.Config(), found).head.logits(rows.features).argmax(axis=1)
+            share = float(((rows.features @ one.text.T).argmax(axis=1) == rows.labels).mean())
+            interval = 1.96 * np.sqrt(share * (1 - share) / len(rows.labels))
+            gains.append(float((answers == rows.labels).mean()) - share)
+            assert gains[-1] >= -interval, name
+        gained[name] = np.mean(gains)
+    assert gained["balanced"] >= 0.012

@@ -19,7 +19,7 @@ EVEN = 0.8
 """Share of effective classes from which on a more even marginal is tried."""
 SPARSE = 0.6
 """Share of effective classes below which the marginal is counted again from the proxies' answers."""
-LOST = 0.03
+LOST = 0.015
 """Most agreement with neighbours that a more even marginal may cost."""
 
 
