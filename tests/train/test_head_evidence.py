@@ -9,10 +9,12 @@ import pytest
 from tests.train.head_case import Means, Watching, data_of, trained
 
 from edgeproof_configs.errors import UsageError
+from edgeproof_configs.loader import component_config
 from edgeproof_configs.run import RunDir
 from edgeproof_train.embeddings import embed_images
 from edgeproof_train.head_evidence import draw, gather
 from edgeproof_train.head_features import Features
+from edgeproof_train.heads.fitting import fitted_class
 from edgeproof_train.metrics import cosine
 from edgeproof_train.student import Student
 
@@ -102,6 +104,15 @@ def test_views__stored_embeddings_have_none(run: RunDir) -> None:
     images = data_of(run).split("train")
     with pytest.raises(UsageError, match="stored embeddings of plain photos only"):
         Features(data_of(run), "teacher").views("train", images, 2)
+
+
+@pytest.mark.parametrize("added_up", ["probabilities", "z_scores"])
+def test_gather__what_an_ensemble_adds_up_is_no_part_of_the_data(run: RunDir, added_up: Any) -> None:
+    members = [{"kind": "gda"}, {"kind": "proker"}]
+    given = component_config("head", {"kind": "ensemble", "of": added_up, "members": members, "shots": 2})
+    found = gather(data_of(run), given, fitted_class("ensemble"), "student")
+    assert found.evidence.shots is not None
+    assert np.bincount(found.evidence.shots.labels).tolist() == [2, 2, 2]
 
 
 def test_gather__transductive_sees_test_without_labels(run: RunDir) -> None:

@@ -24,19 +24,6 @@ Plain = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Gathered:
-    """The evidence of a run, and what a reader of the result should know of it.
-
-    Attributes:
-        evidence: what a head is fitted on.
-        told: plain data: how many shots, of which draw, how many images of val, what was left out.
-    """
-
-    evidence: Evidence
-    told: Plain = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Labelled:
     """Some labelled images of a part of the data.
 
@@ -51,6 +38,23 @@ class Labelled:
     images: ImageSet
     labels: np.ndarray
     told: Plain
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The evidence of a run, and what a reader of the result should know of it.
+
+    Attributes:
+        evidence: what a head is fitted on.
+        told: plain data: how many shots, of which draw, how many images of val, what was left out.
+        shots: the draw of each part that the shots are of.
+        val: that of the images on which settings are chosen; nothing where none are.
+    """
+
+    evidence: Evidence
+    told: Plain = field(default_factory=dict)
+    shots: tuple[Labelled, ...] = ()
+    val: tuple[Labelled, ...] = ()
 
 
 def gather(data: RunData, config: FittedConfig, kind: type[FittedKind], side: Side) -> Gathered:
@@ -70,8 +74,10 @@ def gather(data: RunData, config: FittedConfig, kind: type[FittedKind], side: Si
     given: Plain = {}
     named: tuple[str, ...] = ()
     told: Plain = {"on": side, "of": data.source.item}
+    drawn: list[Labelled] = []
+    chosen_on: list[Labelled] = []
     if wants_shots(config, asked):
-        drawn = [draw(data, part, config.shots, config.seed) for part in parts_of(config)]
+        drawn = [draw(data, part, config.shots, config.seed) for part in config.learns_from]
         # Beside a head that learns from views the teacher's own does, too, if the teacher can look at them.
         same = config.views == 1 or side == config.fit_on or data.teacher.lead.live
         views = config.views if same else 1
@@ -86,6 +92,7 @@ def gather(data: RunData, config: FittedConfig, kind: type[FittedKind], side: Si
     if "val" in asked.parts:
         val = draw(data, "val", config.val_shots, config.seed)
         told["val"] = val.told
+        chosen_on = [val]
         if len(val.labels):
             given["val_features"] = features.plain("val", val.images)
             given["val_labels"], seen = val.labels, val.images
@@ -106,17 +113,12 @@ def gather(data: RunData, config: FittedConfig, kind: type[FittedKind], side: Si
     scale = config.logit_scale or data.context.metrics("embed")["logit_scale"]
     around = Surroundings(data.source.root, tuple(data.source.unseen), seen, data.context.device)
     evidence = evidence_of(words.names, logit_scale=scale, **given)
-    return Gathered(replace(evidence, around=around, named=named), told)
+    return Gathered(replace(evidence, around=around, named=named), told, tuple(drawn), tuple(chosen_on))
 
 
 def wants_shots(config: FittedConfig, asked: Asked) -> bool:
     """Whether shots are drawn: where a kind needs them, or where it can use them and a number is given."""
     return "shots" in asked.needs or ("shots" in asked.uses and config.shots is not None)
-
-
-def parts_of(config: FittedConfig) -> tuple[PartName, ...]:
-    """Return the parts of the data that a head learns from: `train`, unless it says others."""
-    return getattr(config, "of", ("train",))
 
 
 def told_of(drawn: Sequence[Labelled], classes: int) -> Plain:

@@ -48,6 +48,15 @@ def test_fit_head__members_as_a_recipe_writes_them() -> None:
         fit_head("ensemble", features, labels, members=[{"kind": "gda", "weigth": 2.0}, given[1]])
 
 
+def test_fit_head__an_ensemble_of_z_scores() -> None:
+    features, labels, _ = clusters()
+    members = [{"kind": "gda"}, {"kind": "nearest_mean"}]
+    head = fit_head("ensemble", features, labels, of="z_scores", members=members)
+    assert (head(features).argmax(axis=1) == labels).mean() > 0.9
+    with pytest.raises(ValueError, match="of is for recipes"):
+        fit_head("gallery", features, labels, of="test")
+
+
 def test_fit_head__zero_shot_needs_text_alone() -> None:
     features, labels, centres = clusters()
     head = fit_head("zero_shot", text=centres, names=WORDS.tolist(), logit_scale=30.0)

@@ -14,6 +14,9 @@ from edgeproof_train.heads.evidence import Evidence, Part
 from edgeproof_train.teacher import Teacher
 from edgeproof_train.text import TextBank, TextSpec, label_names, make_text_bank
 
+ShotsPart = Literal["train", "gallery", "test"]
+"""Parts of the data that a head may keep or learn from."""
+
 
 class WordsConfig(HeadConfig):
     """Which words a head knows its classes by.
@@ -57,6 +60,11 @@ class FittedConfig(WordsConfig):
     fit_on: Literal["student", "teacher"] = "student"
     max_bytes: PositiveInt | None = None
     half: bool = False
+
+    @property
+    def learns_from(self) -> tuple[ShotsPart, ...]:
+        """The parts of the data that the shots are of."""
+        return ("train",)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,6 @@ RECIPE_KEYS = (
     "fit_on",
     "max_bytes",
     "half",
-    "of",
 )
 """Settings that say where a recipe finds its arrays, or how it stores the head."""
 PART_WORDS: dict[Part, str] = {
@@ -113,4 +112,5 @@ def with_heads(setting: Any) -> Any:
 def moved_keys(config: HeadConfig) -> list[str]:
     """Return which settings of `RECIPE_KEYS` are not as they are by default."""
     fields = type(config).model_fields
-    return [key for key in RECIPE_KEYS if key in fields and getattr(config, key) != fields[key].default]
+    keys = [*RECIPE_KEYS, "of"] if getattr(config, "learns_from", ("train",)) != ("train",) else RECIPE_KEYS
+    return [key for key in keys if key in fields and getattr(config, key) != fields[key].default]

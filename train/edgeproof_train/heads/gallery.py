@@ -11,12 +11,10 @@ from pydantic import BeforeValidator, Field
 from edgeproof_configs.registry import register
 from edgeproof_deploy.runtime.gallery_head import GalleryHead
 from edgeproof_train.heads.evidence import Evidence, Part, require
-from edgeproof_train.heads.fitted import Fitted, FittedConfig, FittedKind
+from edgeproof_train.heads.fitted import Fitted, FittedConfig, FittedKind, ShotsPart
 from edgeproof_train.heads.nearest_mean import LOGIT_SCALE
 from edgeproof_train.heads.sharpness import MOST_SCORES
 from edgeproof_train.heads.weights import choose_sharpness
-
-GalleryPart = Literal["train", "gallery", "test"]
 
 
 def as_several(value: object) -> object:
@@ -44,8 +42,13 @@ class Gallery(FittedKind):
         """
 
         kind: Literal["gallery"] = "gallery"
-        of: Annotated[tuple[GalleryPart, ...], BeforeValidator(as_several), Field(min_length=1)] = ("train",)
+        of: Annotated[tuple[ShotsPart, ...], BeforeValidator(as_several), Field(min_length=1)] = ("train",)
         half: bool = True
+
+        @property
+        def learns_from(self) -> tuple[ShotsPart, ...]:
+            """The parts of the data that the objects are of."""
+            return self.of
 
     needs: ClassVar[frozenset[Part]] = frozenset({"shots"})
     uses: ClassVar[frozenset[Part]] = frozenset({"val"})
