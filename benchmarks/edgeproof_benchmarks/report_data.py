@@ -182,6 +182,7 @@ class ReportData:
 
     Attributes:
         item: what the forms answer about, `image` or `object`.
+        head: what `head.json` says of a head that was fitted.
     """
 
     name: str
@@ -210,6 +211,7 @@ class ReportData:
     traces: Mapping[str, np.ndarray] = field(default_factory=dict)
     layers: Layers = field(default_factory=dict)
     item: str = "image"
+    head: Mapping[str, Any] | None = None
 
     @property
     def teacher(self) -> FormRow | None:
@@ -291,6 +293,7 @@ def report_data(
         traces=traces or {},
         layers=layers or {},
         item=result.get("item") or "image",
+        head=result.get("head"),
     )
 
 

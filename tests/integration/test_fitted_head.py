@@ -54,6 +54,12 @@ def test_ship__says_which_head_and_how_it_was_chosen(shipped: Shipped) -> None:
     assert told["evidence"]["val"]["images"] == 9
     assert 0 <= told["val_accuracy"]["top1"] <= 1
     assert told["teacher"]["evidence"]["shots"]["views"] == 1
+    drawn = told["evidence"]["shots"]["by_class"]
+    assert {label: len(paths) for label, paths in drawn.items()} == dict.fromkeys(drawn, 4)
+    with (run / "head" / "shots.csv").open(newline="") as handle:
+        listed = [(row["label"], row["path"]) for row in csv.DictReader(handle)]
+    assert sorted(listed) == sorted((label, path) for label, paths in drawn.items() for path in paths)
+    assert drawn["red square"][0] in (run / "bundle" / "report.html").read_text()
     result = json.loads((run / "result.json").read_text())
     assert any(note.startswith("head: gda on 4 shots a class (seed 1, 2 views") for note in result["notes"])
     assert "gda on 4 shots a class" in (run / "bundle" / "report.html").read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,15 @@ from edgeproof_configs.registry import component_class
 from edgeproof_configs.stage import StageContext, StageOutcome
 from edgeproof_deploy.runtime.head import Head
 from edgeproof_train.cascade_run import on_images, routing_of, write_specialists
+from edgeproof_train.head_draws import write_draws
 from edgeproof_train.head_evidence import Gathered, draw, gather
 from edgeproof_train.head_features import Features
-from edgeproof_train.heads.files import save_head
+from edgeproof_train.heads.files import save_head, write_head
 from edgeproof_train.heads.fitted import Fitted
 from edgeproof_train.metrics import head_metrics
 from edgeproof_train.run_data import RunData
 from edgeproof_train.run_head import TEACHER_FOLDER, is_fitted, load_head
+from edgeproof_train.sized_heads import fit_to_size
 from edgeproof_train.unseen_heads import fit_for_run
 
 HEAD_JSON = "head.json"
@@ -44,6 +47,7 @@ def fit_stage(context: StageContext) -> StageOutcome:
     gathered = gather(data, settings, kind, settings.fit_on)
     fitted = fit_for_run(config, gathered.evidence, data.source.unseen)
     files = save_head(fitted.head, folder, max_bytes=settings.max_bytes, half=settings.half)
+    files += write_draws(gathered, folder)
     told = described(gathered, fitted) | {
         "kind": config.kind,
         "settings": config.model_dump(mode="json"),
@@ -114,6 +118,8 @@ def head_line(told: Mapping[str, Any]) -> str:
     words.append(f"of the {seen['on']}'s embeddings" + (" and its words" if seen["text"] else ""))
     if told["chosen"]:
         words.append(f"({', '.join(f'{name} {shown(value)}' for name, value in told['chosen'].items())})")
+    if told.get("stored", {}).get("notes"):
+        words.append(f"[{', '.join(told['stored']['notes'])}]")
     if val:
         words.append(f"with {val['images']} val {items} to choose on")
     if told["transductive"]:

@@ -1,4 +1,4 @@
-"""Where the figures come from: data, what was skipped of them, stage times, the machine, notes."""
+"""Where the figures come from: data, what was skipped of them, the head's, stage times, machine, notes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from edgeproof_benchmarks.charts import Bar, bar_rows
 from edgeproof_benchmarks.formats import duration, in_a_row, integer, plural
 from edgeproof_benchmarks.markup import Html, join, tag
 from edgeproof_benchmarks.report_data import ReportData
+from edgeproof_benchmarks.sections.head_draw import head_draw
 
 MOST_CORRUPT = 20
 
 
 def provenance(data: ReportData) -> Html:
     """Return notes, data, stage times and the environment."""
-    blocks = [block for block in (images(data), stages(data), machine(data)) if block]
+    blocks = [block for block in (images(data), head_draw(data), stages(data), machine(data)) if block]
     return join(
         [notes(data), tag("section", tag("h2", "Where this comes from"), tag("div", *blocks, class_="pair"))]
     )
