@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,13 +44,14 @@ def fit_stage(context: StageContext) -> StageOutcome:
     kind: Any = component_class("head", config.kind)
     settings: Any = config
     gathered = gather(data, settings, kind, settings.fit_on)
-    fitted = fit_for_run(config, gathered.evidence, data.source.unseen)
-    files = save_head(fitted.head, folder, max_bytes=settings.max_bytes, half=settings.half)
+    fitted, stored = fit_to_size(config, gathered.evidence, data.source.unseen)
+    files = write_head(stored, folder)
     files += write_draws(gathered, folder)
     told = described(gathered, fitted) | {
         "kind": config.kind,
         "settings": config.model_dump(mode="json"),
         "transductive": kind.asked(config).transductive,
+        "stored": {"bytes": len(stored.data), "notes": list(stored.notes)},
         **on_val(data, load_head(folder), settings),
     }
     files += write_specialists(data, fitted.head, folder)

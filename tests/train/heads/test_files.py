@@ -19,7 +19,9 @@ from edgeproof_deploy.runtime.cascade_step import Step
 from edgeproof_deploy.runtime.head import ClassifierHead, parse_head
 from edgeproof_deploy.runtime.linear_head import LinearHead
 from edgeproof_train.heads.classifier import ClassifierHead as TrainedClassifier
-from edgeproof_train.heads.files import head_bytes, save_head
+from edgeproof_train.heads.fewer_keys import TooManyKeysError
+from edgeproof_train.heads.files import head_bytes, packed, save_head
+from edgeproof_train.heads.joined import shifted
 from edgeproof_train.heads.zero_shot import ZeroShotHead
 
 ROWS = np.random.default_rng(2).standard_normal((6, 8))
@@ -114,12 +116,23 @@ def test_save_head__half_keys(form: str, tmp_path: Path) -> None:
     assert 0 < np.abs(shares).max() < 0.02
 
 
-def test_save_head__half_precision_that_changes_what_it_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize("most", [50000.0, 100000.0])
+def test_packed__half_precision_of_keys_alone(most: float) -> None:
     """Two keys in the same place whose coefficients cancel but for 1, where half precision steps by 32."""
     keys = np.array([[1.0, 0, 0], [1.0, 0, 0], [0, 0, 1.0]])
-    values = np.array([[50001, -50001], [-50000, 50000], [1.0, -1.0]])
+    values = np.array([[most + 1, -most - 1], [-most, most], [1.0, -1.0]])
+    found = packed(CacheHead(names(2), keys, values, 1.0, None), half=True)
+    kinds = {name: array.dtype.name for name, array in load(found.data).items()}
+    assert (kinds["keys"], kinds["values"]) == ("float16", "float32")
+    assert found.notes == ("keys in half precision, values in float32",)
+
+
+def test_save_head__half_precision_that_changes_what_it_says(tmp_path: Path) -> None:
+    """Two keys so near each other that they are one in half precision, with coefficients that cancel."""
+    keys = np.array([[1.0, 0, 0], [1 - 2e-4, 0, 0], [0, 0, 1.0]])
+    values = np.array([[5e4, -5e4], [-5e4, 5e4], [1.0, -1.0]])
     head = CacheHead(names(2), keys, values, 1.0, None)
-    with pytest.raises(DataError, match=r"half precision changes scores of the head's own keys by \d+ %"):
+    with pytest.raises(DataError, match=r"changes scores of the head's own keys by \d+ %.*\n.*larger ridge"):
         save_head(head, tmp_path, half=True)
     assert not list(tmp_path.iterdir())
 
@@ -141,13 +154,28 @@ def test_save_head__within_a_size_by_merging_keys(half: bool, tmp_path: Path) ->
         again = parse_head(data, (tmp_path / "labels.txt").read_bytes())
         assert isinstance(again, CacheHead)
         assert again(ROWS).shape == (6, 5)
+        said = packed(head, half=half, max_bytes=most).notes
+        assert said[0] == f"200 keys merged to {len(again.keys)} to fit {most} bytes"
+        assert said[1:] == (("keys in half precision",) if half else ())
+
+
+def test_packed__a_constant_for_each_class_is_no_key_to_leave_out() -> None:
+    head = make_head("proker", 5, 8, shots=40)
+    more = shifted(head, np.arange(5.0))
+    size = len(packed(more).data)
+    with pytest.raises(TooManyKeysError) as caught:
+        packed(more, max_bytes=size - 60)
+    error = caught.value
+    assert (error.keys, error.had, error.key_bytes) == (198, 200, 4 * (8 + 5))
+    assert error.bytes_of(198) == size - 2 * 52
 
 
 @pytest.mark.parametrize(
     ("form", "most", "words"),
     [
         ("linear", 100, r"takes \d+ bytes, 100 are allowed\n.*allow more, or choose another head"),
-        ("proker", 600, r"600 are allowed\n.*fit it with max_keys: \d+ at most, or keep it in half"),
+        ("proker", 1200, r"1200 are allowed\n.*fit it with max_keys: 9 at most$"),
+        ("proker", 600, r"600 are allowed\n.*allow more$"),
         ("ensemble", 900, r"900 are allowed\n.*save its members in fewer keys"),
         ("tip", 700, r"700 are allowed: \d keys for 5 labels"),
         ("tip", 10, r"10 are allowed: 0 keys for 5 labels"),

@@ -10,8 +10,10 @@ from tests.train.heads.covered_classes import covered
 from tests.train.heads.few_shot_case import few_shot_case
 
 from edgeproof_configs.errors import DataError, UsageError
+from edgeproof_deploy.runtime.head import parse_head
 from edgeproof_train.calibration import probabilities
 from edgeproof_train.heads.evidence import Evidence, Rows, evidence_of
+from edgeproof_train.heads.files import labels_text, packed
 from edgeproof_train.heads.fitting import fit_kind
 from edgeproof_train.heads.kernel_ridge import centres_of, exact_system, kernel, reduced_system
 from edgeproof_train.heads.proker import SHARPNESS, ProKeR, max_keys
@@ -103,6 +105,20 @@ def test_fit__many_classes_choose_settings_on_a_part_of_them() -> None:
     ours, theirs = fitted.head(evidence.val.features), zero_shot(evidence, evidence.val.features)
     shares = [(scores.argmax(axis=1) == evidence.val.labels).mean() for scores in (ours, theirs)]
     assert shares[0] > shares[1] + 0.05
+
+
+@pytest.mark.parametrize("most", [None, 20])
+def test_fit__keys_of_half_precision_are_regressed_on_as_they_are_kept(most: int | None) -> None:
+    """With so small a ridge and so wide a kernel coefficients are large and cancel each other."""
+    config = ProKeR.Config(half=True, beta=0.5, ridge=1e-3, max_keys=most)
+    fitted = fit_kind(config, few_shot_case(shots=12))
+    head: Any = fitted.head
+    np.testing.assert_array_equal(head.keys, head.keys.astype(np.float16))
+    found = packed(head, half=True)
+    again = parse_head(found.data, labels_text(head).encode())
+    whole: Any = fit_kind(config.model_copy(update={"half": False}), few_shot_case(shots=12)).head
+    spread = np.ptp(whole(queries()), axis=1).max()
+    assert np.abs(again(queries()) - whole(queries())).max() < 0.02 * spread
 
 
 def test_max_keys__shots_as_they_are_or_a_thousand_centres() -> None:

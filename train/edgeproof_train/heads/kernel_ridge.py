@@ -76,7 +76,7 @@ def reduced_system(
 
 
 def keys_and_systems(
-    shots: Rows, residual_NK: np.ndarray, most: int
+    shots: Rows, residual_NK: np.ndarray, most: int, *, half: bool = False
 ) -> tuple[np.ndarray, Callable[[float], System]]:
     """Return the rows that a regression on some shots is made of, and its equations for each beta.
 
@@ -84,10 +84,15 @@ def keys_and_systems(
         shots: unit features and their classes.
         residual_NK: what is regressed.
         most: rows; with more shots than that, centres stand for them.
+        half: whether the rows are made numbers of half precision first, so that keeping them in it changes
+            nothing: coefficients of opposite signs would make much of what rounding moves later.
     """
-    if most >= len(shots.labels):
-        return shots.features, lambda beta: exact_system(shots.features, residual_NK, beta)
-    centres = centres_of(shots, most)
+    exact = most >= len(shots.labels)
+    centres = shots.features if exact else centres_of(shots, most)
+    if half:
+        centres = centres.astype(np.float16).astype(np.float32)
+    if exact:
+        return centres, lambda beta: exact_system(centres, residual_NK, beta)
     return centres, lambda beta: reduced_system(shots.features, residual_NK, centres, beta)
 
 

@@ -57,7 +57,8 @@ class ProKeR(FittedKind):
             ridge: how much the regression holds to zero-shot; chosen on validation if not given.
             weight: w; chosen on validation if not given.
             max_keys: rows that the head keeps at most; no less than there are classes. If not given, 1,700
-                shots are kept as they are, and of more about a thousand centres.
+                shots are kept as they are, and of more about a thousand centres; of a recipe's head with
+                `max_bytes`, as many as fit.
         """
 
         kind: Literal["proker"] = "proker"
@@ -83,7 +84,7 @@ class ProKeR(FittedKind):
         most = max_keys(config, evidence, len(shots.labels))
         base = LinearHead(evidence.names, evidence.text, None, evidence.logit_scale)
         settings, how, notes = chosen(config, evidence), "given where set, else by default", ()
-        keys, system = keys_and_systems(shots, residual_of(base, shots), most)
+        keys, system = keys_and_systems(shots, residual_of(base, shots), most, half=config.half)
         if len(keys) < len(shots.labels):
             notes = (f"{len(keys)} centres stand for {len(shots.labels)} shots, all of which are fitted",)
         values = system(settings.beta).solved(settings.ridge).astype(np.float32)
@@ -175,7 +176,7 @@ def tried(
     assert evidence.val is not None
     val, shots = evidence.val, evidence.photos()
     base = LinearHead(evidence.names, evidence.text, None, evidence.logit_scale)
-    keys, system = keys_and_systems(shots, residual_of(base, shots), most)
+    keys, system = keys_and_systems(shots, residual_of(base, shots), most, half=config.half)
     likely = base.probabilities(val.features)
 
     def candidates() -> Iterator[tuple[Settings, Factor]]:
