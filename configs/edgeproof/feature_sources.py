@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 
@@ -13,79 +13,128 @@ from edgeproof_configs.files import FileTable, atomic_open, digest_of
 from edgeproof_configs.loader import load_recipe, peek_name
 from edgeproof_configs.run import RunDir
 from edgeproof_configs.stage import StageContext
+from edgeproof_data.paths import counted
 from edgeproof_data.sets import SPLITS, ImageSet
 from edgeproof_train.head_evidence import without_test
 from edgeproof_train.head_features import Features
 from edgeproof_train.head_trials import FeatureSets, Pool
-from edgeproof_train.heads.evidence import Rows, labelled_rows
+from edgeproof_train.heads.evidence import Rows, labelled_rows, unit_features
 from edgeproof_train.run_data import RunData
 
 KEPT = "features-student.npz"
 
 
-def of_file(file: Path) -> FeatureSets:
+def of_file(file: Path, use_text: bool = True) -> FeatureSets:
     """Return the features of an .npz file, without pickles.
 
     It has `test_features` (N, D), `test_labels` (N,), `classnames` (K,) and `shots_N_features`,
     `shots_N_labels` for some N; perhaps `val_features`, `val_labels`, and `text` (K, D).
 
+    Args:
+        file: to read.
+        use_text: whether `text` is taken.
+
     Raises:
-        DataError: it is missing, damaged, or lacks an array.
+        DataError: it is missing, damaged, or lacks an array; or rows of one part are in another.
     """
-    try:
-        with np.load(file, allow_pickle=False) as opened:
-            arrays = {name: opened[name] for name in opened.files}
-    except (OSError, ValueError, BadZipFile) as error:
-        raise DataError(
-            f"no file of features: {error}", where=file, fix="write it with numpy.savez"
-        ) from error
+    arrays = arrays_of(file)
     lacking = [name for name in ("test_features", "test_labels", "classnames") if name not in arrays]
     if lacking:
         raise DataError(
             f"there is no array {' and '.join(lacking)}; there are: {', '.join(arrays) or 'none'}", where=file
         )
     names = tuple(str(name) for name in arrays["classnames"])
+    said: list[str] = []
     stored = {
-        int(name.split("_")[1]): part(arrays, name.removesuffix("_features"), len(names))
+        int(name.split("_")[1]): part(arrays, name.removesuffix("_features"), len(names), said)
         for name in arrays
         if name.startswith("shots_") and name.endswith("_features") and name.split("_")[1].isdecimal()
     }
     if not stored:
         raise DataError("there are no shots: an array shots_N_features for some N", where=file)
-    test = part(arrays, "test", len(names))
-    val = part(arrays, "val", len(names)) if "val_features" in arrays else None
-    for name, rows in (("val", val), *((f"shots_{count}", rows) for count, rows in stored.items())):
-        refuse_test_rows(test, rows, name, file)
+    test = part(arrays, "test", len(names), said)
+    val = part(arrays, "val", len(names), said) if "val_features" in arrays else None
+    refuse_shared(test, "test", val, "val", file)
+    for count, rows in stored.items():
+        refuse_more_shots(rows, count, names, file)
+        refuse_shared(test, "test", rows, f"shots_{count}", file)
+        refuse_shared(rows, f"shots_{count}", val, "val", file)
+    text = arrays.get("text") if use_text else None
     return FeatureSets(
         names=names,
         test=test,
         train=pool("train", stored[max(stored)]),
         stored=stored,
         val=None if val is None else pool("val", val),
-        text=arrays.get("text"),
+        text=None if text is None else unit_features("text", text, said),
+        said=tuple(said),
     )
 
 
-def part(arrays: dict[str, np.ndarray], name: Any, classes: int) -> Rows:
-    """Return features and labels of a part of a file, checked."""
-    found = labelled_rows(name, arrays.get(f"{name}_features"), arrays.get(f"{name}_labels"), classes, [])
+def arrays_of(file: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of an .npz file, without pickles.
+
+    Raises:
+        DataError: it is missing, damaged, or another kind of file.
+    """
+    fix = "write it with numpy.savez"
+    if file.is_file() and not is_zipfile(file):
+        raise DataError("no file of features: it is no whole .npz archive", where=file, fix=fix)
+    try:
+        with np.load(file, allow_pickle=False) as opened:
+            return {name: opened[name] for name in opened.files}
+    except (OSError, ValueError, BadZipFile) as error:
+        raise DataError(f"no file of features: {error}", where=file, fix=fix) from error
+
+
+def part(arrays: dict[str, np.ndarray], name: Any, classes: int, said: list[str]) -> Rows:
+    """Return features and labels of a part of a file, checked; add to `said` what was changed.
+
+    Raises:
+        DataError: they cannot be used.
+    """
+    features, labels = arrays.get(f"{name}_features"), arrays.get(f"{name}_labels")
+    if features is not None and features.ndim == 2 and not len(features):
+        raise DataError(f"{name}_features has no row", fix=f"give images of {name}")
+    found = labelled_rows(name, features, labels, classes, said)
     assert found is not None
     return found
 
 
-def refuse_test_rows(test: Rows, rows: Rows | None, name: str, file: Path) -> None:
-    """Refuse features that are those of test images, to the bit: what is learnt from them proves nothing.
+def refuse_more_shots(rows: Rows, count: int, names: tuple[str, ...], file: Path) -> None:
+    """Refuse a draw that holds more images of a class than its name says.
+
+    Raises:
+        DataError: it does.
+    """
+    counts = np.bincount(rows.labels, minlength=len(names))
+    more = np.flatnonzero(counts > count)
+    if len(more):
+        classes = counted(len(more), "class", "classes")
+        raise DataError(
+            f"shots_{count}_labels has more than {counted(count, 'row')} of {classes}: "
+            f"{names[more[0]]} has {counts[more[0]]}",
+            where=file,
+            fix=f"name it shots_{counts.max()}_features and shots_{counts.max()}_labels",
+        )
+
+
+def refuse_shared(one: Rows, whose: str, rows: Rows | None, name: str, file: Path) -> None:
+    """Refuse features that are those of another part, to the bit.
+
+    What is learnt from rows of test proves nothing, and settings chosen on shots fit these alone.
 
     Raises:
         DataError: some are.
     """
-    known = {row.tobytes() for row in test.features}
+    known = {row.tobytes() for row in one.features}
     same = (
         [] if rows is None else [place for place, row in enumerate(rows.features) if row.tobytes() in known]
     )
     if same:
         raise DataError(
-            f"{len(same)} rows of {name}_features are rows of test_features, too, the first is row {same[0]}",
+            f"{len(same)} rows of {name}_features are rows of {whose}_features, too, "
+            f"the first is row {same[0]}",
             where=file,
             fix="take them out",
         )
@@ -134,6 +183,7 @@ def sets_of(data: RunData, side: Any) -> FeatureSets:
     images |= {name: without_test(data, data.split(name))[0] for name in ("train", "val")}
     rows = rows_of(data, side, images)
     known: dict[str, Rows] = {}
+    said: list[str] = []
     names: dict[str, tuple[str, ...]] = {}
     splits: Any = SPLITS
     for split in splits:
@@ -142,7 +192,7 @@ def sets_of(data: RunData, side: Any) -> FeatureSets:
         if not len(at) and split != "val":
             raise DataError(f"no image of {split} has a label among the words of the head")
         if len(at):
-            found = labelled_rows(split, rows[split][at], labels[at], len(words.names), [])
+            found = labelled_rows(split, rows[split][at], labels[at], len(words.names), said)
             assert found is not None
             known[split], names[split] = found, tuple(images[split].paths[i] for i in at)
     return FeatureSets(
@@ -150,9 +200,10 @@ def sets_of(data: RunData, side: Any) -> FeatureSets:
         test=known["test"],
         train=Pool(known["train"], names["train"]),
         val=Pool(known["val"], names["val"]) if "val" in known else None,
-        text=words.matrix,
+        text=None if words.matrix is None else unit_features("text", words.matrix, said),
         unseen=data.source.unseen,
         logit_scale=data.context.metrics("embed")["logit_scale"],
+        said=tuple(said),
     )
 
 

@@ -56,8 +56,13 @@ def fit(
         str, typer.Option("--on", metavar="teacher|student", help="Of a recipe: which model's.")
     ] = "teacher",
     shots: Annotated[
-        str, typer.Option(metavar="N,M|all", help="Training images of each class.")
-    ] = "1,2,4,8,16",
+        str | None,
+        typer.Option(
+            metavar="N,M|all",
+            help="Training images of each class.  [those of 1,2,4,8,16 that there are]",
+            show_default=False,
+        ),
+    ] = None,
     tasks: Annotated[
         int | None,
         typer.Option(

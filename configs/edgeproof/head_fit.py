@@ -6,14 +6,13 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-from pydantic import ValidationError
-
-from edgeproof_configs.errors import UsageError, did_you_mean
+from edgeproof.head_kinds import heads_of
+from edgeproof.head_table import notes_of, protocol_words, table
+from edgeproof_configs.errors import DataError, UsageError
 from edgeproof_configs.files import write_json
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from edgeproof_train.head_trials import FeatureSets, Trial
 
 TASKS = 10
+SHOTS = "1,2,4,8,16"
 FOLDER = "heads"
 PROTOCOLS = ("few", "full", "none")
 SIDES = ("teacher", "student")
@@ -28,11 +28,14 @@ SIDES = ("teacher", "student")
 
 @dataclass(frozen=True)
 class Asked:
-    """What trials were asked for, as on the command line; `seed` is of the first draw."""
+    """What trials were asked for, as on the command line; `seed` is of the first draw.
+
+    Without `shots` they are those of `SHOTS` that there are.
+    """
 
     kinds: str
     on: str
-    shots: str
+    shots: str | None
     tasks: int | None
     seed: int
     val: str
@@ -62,39 +65,74 @@ def head_fit(
 
     Raises:
         UsageError: a kind, number or option that cannot be.
-        DataError: features cannot be used.
+        DataError: features cannot be used, or no head could be fitted.
     """
     for value, known, option in ((asked.on, SIDES, "--on"), (asked.val, PROTOCOLS, "--val")):
         if value not in known:
             raise UsageError(f"unknown value '{value}', expected one of {', '.join(known)}", where=option)
-    counts = shots_of(asked.shots)
+    counts = shots_of(asked.shots or SHOTS)
     stored = place.endswith(".npz")
-    if stored and (run or overrides):
-        raise UsageError("--run and --set have no effect on a file of features", where=place)
+    if stored:
+        idle = {"--run": run, "--set": overrides, "--device": device, "--on": asked.on != SIDES[0]}
+        refuse_idle(place, idle)
     heads = heads_of(asked.kinds)
+    if out is not None:
+        check_out(out)
     with redirect_stdout(sys.stderr):
         if stored:
             from edgeproof.feature_sources import of_file
 
-            sets = of_file(Path(place))
+            sets = of_file(Path(place), asked.use_text)
         else:
             from edgeproof.feature_sources import of_recipe
 
             sets, folder = of_recipe(place, asked.on, overrides or [], run, device)
             out = out or folder / FOLDER / f"fit-{asked.on}.json"
         found = trials(sets, heads, counts, asked, stored)
+    notes = notes_of(sets, found)
     told = {
         "features": place,
         "asked": asdict(asked),
-        "protocol": protocol_words(sets, asked, stored),
+        "protocol": protocol_words(sets, found, asked.seed, asked.use_text),
+        "notes": notes,
         "rows": [one.to_dict() for one in found],
     }
     if out is not None:
         write_json(out, told)
-    print(json.dumps(told, indent=2) if as_json else "\n".join([*table(found), "", told["protocol"]]))
+    lines = [*table(found), "", *(f"note: {note}" for note in notes), told["protocol"]]
+    print(json.dumps(told, indent=2) if as_json else "\n".join(lines))
     if out is not None and not as_json:
         print(f"figures: {out}")
+    if all(one.reason for one in found):
+        raise DataError("no head could be fitted", where=place, fix="see the reason beside each of them")
     return 0
+
+
+def refuse_idle(place: str, options: Mapping[str, Any]) -> None:
+    """Refuse options that have no effect on a file of features.
+
+    Raises:
+        UsageError: some are given.
+    """
+    given = [option for option, value in options.items() if value]
+    if given:
+        have = "has" if len(given) == 1 else "have"
+        raise UsageError(
+            f"{' and '.join(given)} {have} no effect on a file of features", where=place, fix="leave it out"
+        )
+
+
+def check_out(out: Path) -> None:
+    """Refuse a place where the figures could not be written, before anything is fitted.
+
+    Raises:
+        UsageError: a folder is there, or a file where a folder has to be.
+    """
+    above = next((folder for folder in out.parents if folder.exists()), None)
+    if out.is_dir():
+        raise UsageError("a folder is there", where=f"--out {out}", fix="name a file: FILE.json")
+    if above is not None and not above.is_dir():
+        raise UsageError(f"{above} is a file, not a folder", where=f"--out {out}", fix="choose another place")
 
 
 def trials(
@@ -107,34 +145,60 @@ def trials(
     """Run the trials.
 
     Raises:
-        UsageError: several draws are asked for where there is one.
+        UsageError: there are not as many shots, or several draws are asked for where there is one, or a seed
+            of draws where nothing is drawn.
     """
-    from dataclasses import replace
-
     from edgeproof_train.head_trials import run_trials
 
+    sets = sets if asked.use_text else replace(sets, text=None)
     drawn = not stored or (asked.tasks or 1) > 1
     largest = max(sets.stored, default=0)
+    if asked.shots is None:
+        most = int(sets.per_class(None, drawn).max()) - (stored and drawn)
+        counts = [count for count in counts if count is None or count <= max(1, most)]
     if stored and drawn and any(count is None or count >= largest for count in counts):
         raise UsageError(
             f"--tasks {asked.tasks}: of {largest} stored shots a class there is one draw only",
             fix=f"--tasks 1, or --shots below {largest}",
         )
+    refuse_too_many(sets, counts, asked.tasks, drawn)
     protocol: Any = asked.val
+    if stored and asked.seed and not any(sets.by_seed(count, protocol, drawn) for count in counts):
+        refuse_idle("--shots and --val as given: nothing is drawn", {"--seed": asked.seed})
 
     def report(kind: str, count: int | None) -> None:
         print(f"{kind}, {count or 'all'} shots", flush=True)
 
     return run_trials(
-        sets if asked.use_text else replace(sets, text=None),
+        sets,
         heads,
         counts,
-        tasks=asked.tasks or (1 if stored or counts == [None] else TASKS),
+        tasks=asked.tasks or (1 if stored else TASKS),
         seed=asked.seed,
         protocol=protocol,
         drawn=drawn,
         report=report,
     )
+
+
+def refuse_too_many(sets: FeatureSets, counts: Sequence[int | None], tasks: int | None, drawn: bool) -> None:
+    """Refuse more shots than any class has, and several draws where there are only those of all images.
+
+    Raises:
+        UsageError: it is so.
+    """
+    for count in counts:
+        most = int(sets.per_class(count, drawn).max())
+        if count is not None and count > most:
+            raise UsageError(
+                f"no class has {count} labelled images to draw: the most are {most}",
+                where="--shots",
+                fix=f"--shots {most} or fewer, or all",
+            )
+    if tasks is not None and tasks > 1 and all(sets.one_draw(count, drawn) for count in counts):
+        raise UsageError(
+            f"--tasks {tasks}: of all images there is one draw only", fix="--tasks 1, or fewer --shots"
+        )
 
 
 def shots_of(text: str) -> list[int | None]:
@@ -152,95 +216,3 @@ def shots_of(text: str) -> list[int | None]:
         else:
             raise UsageError(f"'{word}' is no number of shots", where="--shots", fix="--shots 1,2,4 or all")
     return list(dict.fromkeys(found))
-
-
-def heads_of(text: str) -> dict[str, HeadConfig]:
-    """Return the configs of heads by the words that name them: `gda`, `gda:use_text=false`, `all`.
-
-    Raises:
-        UsageError: there is no such kind, or it has no such setting.
-    """
-    from edgeproof_configs.registry import discover
-    from edgeproof_train.heads.fitted import FittedKind
-
-    known: dict[str, Any] = {
-        kind: found
-        for kind, found in discover("head").items()
-        if kind == "zero_shot" or issubclass(found, FittedKind)
-    }
-    if text == "all":
-        # A kind that cannot do without settings, as an ensemble its members, has to be named with them.
-        free = {
-            kind: found
-            for kind, found in known.items()
-            if not any(field.is_required() for field in found.Config.model_fields.values())
-        }
-        return {kind: found.Config() for kind, found in free.items()}
-    made: dict[str, HeadConfig] = {}
-    for words in text.split(","):
-        kind, *settings = words.strip().split(":")
-        if kind not in known:
-            raise UsageError(
-                f"unknown head '{kind}'.{did_you_mean(kind, list(known))} Known: {', '.join(known)}"
-            )
-        given = {key: yaml.safe_load(value) for key, _, value in (one.partition("=") for one in settings)}
-        try:
-            made[words.strip()] = known[kind].Config(**given)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise UsageError(f"head {kind}: {where}: {first['msg']}", where=words.strip()) from error
-    return made
-
-
-def table(found: Sequence[Trial]) -> list[str]:
-    """Return a line for each kind and number of shots: top-1 with its interval, per class, time of a fit."""
-    generalised = any("harmonic_mean" in one.figures for one in found)
-    metrics = ["top1", "mean_per_class", *(["seen", "unseen", "harmonic_mean"] if generalised else [])]
-    names = {"top1": "top-1 %", "mean_per_class": "per class %", "seen": "S %", "unseen": "U %"}
-    cells = [["head", "shots", *(names.get(metric, "H %") for metric in metrics), "fit s"]]
-    for one in found:
-        start = [one.kind + (" *" if one.transductive else ""), str(one.shots or "all")]
-        if one.reason:
-            cells.append([*start, f"n/a: {one.reason}"])
-        else:
-            seconds = sum(one.seconds) / len(one.seconds)
-            cells.append([*start, *(percent(one, metric) for metric in metrics), f"{seconds:.2f}"])
-    filled = [row for row in cells if len(row) > 3]
-    widths = [max(len(row[place]) for row in filled) for place in range(len(cells[0]))]
-    widths[0] = max(len(row[0]) for row in cells)
-    return [line(row, widths) for row in cells]
-
-
-def line(row: Sequence[str], widths: Sequence[int]) -> str:
-    """Return cells as one line: names to the left, figures to the right."""
-    start = f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}"
-    if len(row) == 3:
-        return f"{start}  {row[2]}"
-    return "  ".join([start, *(f"{cell:>{width}}" for cell, width in zip(row[2:], widths[2:], strict=True))])
-
-
-def percent(one: Trial, metric: str) -> str:
-    """Return a mean in percent, with half its 95 % interval where there are several draws."""
-    if metric not in one.figures:
-        return "-"
-    mean, half = one.summary(metric)
-    return f"{100 * mean:.2f}" + ("" if half is None else f" ± {100 * half:.2f}")
-
-
-def protocol_words(sets: FeatureSets, asked: Asked, stored: bool) -> str:
-    """Return in a line how the figures came about."""
-    several = (asked.tasks or (1 if stored else TASKS)) > 1
-    draws = (
-        f"{asked.tasks or TASKS} draws of shots from seed {asked.seed} on, mean ± half of the 95 % interval"
-        if several
-        else "one draw of shots, no interval"
-    )
-    val = {
-        "few": "settings chosen on as many val images a class as shots, at most 4",
-        "full": "settings chosen on all of val",
-        "none": "settings not chosen: defaults",
-    }[asked.val if sets.val is not None else "none"]
-    text = "with text embeddings" if asked.use_text and sets.text is not None else "no text embeddings"
-    of = f"{len(sets.test.labels)} test images of {len(sets.names)} classes, scored once a draw"
-    return f"{draws}; {val}; {text}; {of}. * transductive: it saw the test images without their labels."

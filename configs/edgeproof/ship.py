@@ -12,10 +12,15 @@ from typing import Any
 
 import yaml
 
-from edgeproof.early_refusals import refuse_compression_early, refuse_engines_early
+from edgeproof.early_refusals import (
+    refuse_compression_early,
+    refuse_engines_early,
+    refuse_head_early,
+    refuse_unknown_stage,
+)
 from edgeproof.processes import Processes
 from edgeproof.stages import ORDER, Stage, chain_of, first_stage_touched, inputs_digest, value_at
-from edgeproof_configs.errors import GateError, LatencyGateError, UsageError, did_you_mean
+from edgeproof_configs.errors import GateError, LatencyGateError, UsageError
 from edgeproof_configs.files import FileTable, digest_of, explain_os_errors, read_json, write_json, write_text
 from edgeproof_configs.run import RunDir, environment
 from edgeproof_configs.schema import Plain, Recipe
@@ -75,9 +80,8 @@ def ship(
     Returns:
         0; failures are raised as errors that carry their exit code.
     """
-    for name in (start, until):
-        if name is not None and name not in (*ORDER, *(COMPRESS if name == until else ())):
-            raise UsageError(f"unknown stage '{name}'.{did_you_mean(name, ORDER)} Stages: {', '.join(ORDER)}")
+    refuse_unknown_stage(start)
+    refuse_unknown_stage(until, COMPRESS)
     shipment = open_shipment(recipe, overrides, run, start)
     processes = Processes.here()
     with shipment.run.lock() if processes.first else nullcontext(), processes.joined():
@@ -116,18 +120,8 @@ def settle(shipment: Shipment, start: str | None) -> None:
     """Make the run directory this recipe's, or refuse one that was made with other settings."""
     from edgeproof_configs.loader import source_digest
 
+    refuse_other_run(shipment.run, shipment.plain, start)
     resolved = shipment.run.path / "recipe.resolved.yaml"
-    if resolved.exists():
-        before = yaml.safe_load(resolved.read_text(encoding="utf-8"))
-        changed = differing_keys(before, shipment.plain)
-        if changed and not only_curation(shipment.run, changed):
-            refuse_other_settings(shipment.run, before, shipment.plain, changed, start)
-    elif shipment.run.path.exists() and {p.name for p in shipment.run.path.iterdir()} - TAKEN_OVER:
-        raise UsageError(
-            "the run directory holds something else than a run",
-            where=shipment.run.path,
-            fix="choose another --run DIR",
-        )
     if not resolved.exists() or start is not None or shipment.recipe is not None:
         with explain_os_errors(resolved):
             write_text(resolved, yaml.safe_dump(shipment.plain, sort_keys=False, allow_unicode=True))
@@ -140,6 +134,22 @@ def settle(shipment: Shipment, start: str | None) -> None:
                     "source_digest": source_digest(shipment.recipe_file, list(shipment.overrides)),
                 },
             )
+
+
+def refuse_other_run(run: RunDir, plain: Plain, start: str | None) -> None:
+    """Raise where a run directory is no run, or one that was made with other settings."""
+    resolved = run.path / "recipe.resolved.yaml"
+    if resolved.exists():
+        before = yaml.safe_load(resolved.read_text(encoding="utf-8"))
+        changed = differing_keys(before, plain)
+        if changed and not only_curation(run, changed):
+            refuse_other_settings(run, before, plain, changed, start)
+    elif run.path.exists() and {p.name for p in run.path.iterdir()} - TAKEN_OVER:
+        raise UsageError(
+            "the run directory holds something else than a run",
+            where=run.path,
+            fix="choose another --run DIR",
+        )
 
 
 def only_curation(run: RunDir, changed: list[str]) -> bool:
@@ -160,7 +170,7 @@ def refuse_other_settings(
     raise UsageError(
         f"this run directory was made with other settings: {shown}{more}",
         where=run.path,
-        fix=f"--run DIR for a new run, or --from {first} to redo this one from there",
+        fix=f"--run DIR for a new run, or ship with --from {first} to redo this one from there",
     )
 
 
@@ -174,8 +184,8 @@ def run_stages(
 ) -> int:
     """Run what is not up to date and return how many stages ran."""
     data_digest = digest_of_data(shipment) if processes.first else ""
-    plain, here = shipment.plain, engines_here(shipment.plain)
-    plain = {**plain, "deploy": {**plain["deploy"], "engines": [*plain["deploy"]["engines"], *here]}}
+    here = engines_here(shipment.plain)
+    plain = with_engines_here(shipment.plain, here)
     width = max(len(stage.name) for stage in stages)
     context: StageContext | None = None
     ran = 0
@@ -195,8 +205,10 @@ def run_stages(
             chosen = choose_device(device)
             recipe = with_engines(shipment.validated(), here)
             context = StageContext(recipe, shipment.run, chosen, strict, shipment.files)
+            left = stages[stages.index(stage) :]
             refuse_compression_early(context.recipe, stages)
-            refuse_engines_early(context.recipe, stages[stages.index(stage) :])
+            refuse_engines_early(context.recipe, left)
+            refuse_head_early(context.recipe, left, shipment.run)
         if not processes.first:
             processes.share(None)
             if stage.parallel:
@@ -221,6 +233,11 @@ def engines_here(plain: Plain) -> list[str]:
     from edgeproof_deploy.engine import why_not_usable
 
     return [kind for kind in wanted if why_not_usable(kind) is None]
+
+
+def with_engines_here(plain: Plain, here: list[str]) -> Plain:
+    """Return plain data with further engines."""
+    return {**plain, "deploy": {**plain["deploy"], "engines": [*plain["deploy"]["engines"], *here]}}
 
 
 def with_engines(recipe: Recipe, kinds: list[str]) -> Recipe:

@@ -8,7 +8,7 @@ import pytest
 from tests.train.test_head_trials import blobs
 
 from edgeproof.__main__ import main
-from edgeproof.head_fit import heads_of, shots_of
+from edgeproof.head_fit import shots_of
 from edgeproof_configs.errors import UsageError
 
 
@@ -58,11 +58,17 @@ def test_fit__several_draws_of_the_largest_stored_one(
         (("--kinds", "gda:wight=1"), "head gda: wight"),
         (("--shots", "two"), "'two' is no number of shots"),
         (("--val", "some"), "unknown value 'some', expected one of few, full, none"),
-        (("--set", "train.epochs=1"), "--run and --set have no effect on a file of features"),
+        (("--kinds", "gda:alpha=["), "head gda: a value cannot be read"),
+        (("--shots", "32"), "no class has 32 labelled images to draw: the most are 4"),
+        (("--on", "student"), "--on has no effect on a file of features"),
+        (("--device", "cuda"), "--device has no effect on a file of features"),
+        (("--val", "full", "--shots", "4", "--seed", "3"), "--seed has no effect on a file of features"),
+        (("--out", "."), "a folder is there"),
+        (("--set", "train.epochs=1"), "--set has no effect on a file of features"),
     ],
 )
 def test_fit__refused_in_words(
-    options: tuple[str, str], message: str, features: Path, capsys: pytest.CaptureFixture[str]
+    options: tuple[str, ...], message: str, features: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["head", "fit", str(features), *options]) == 2
     assert message in capsys.readouterr().err
@@ -77,24 +83,96 @@ def test_fit__a_shot_that_is_a_test_image(features: Path, capsys: pytest.Capture
     assert "1 rows of shots_1_features are rows of test_features" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("spoil", ["cut", "text", "lacking"])
-def test_fit__no_file_of_features(spoil: str, features: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        ("cut", "it is no whole .npz archive"),
+        ("text", "it is no whole .npz archive"),
+        ("npy", "it is no whole .npz archive"),
+        ("gone", "No such file"),
+        ("lacking", "no array test_labels and classnames"),
+    ],
+)
+def test_fit__no_file_of_features(
+    spoil: str, message: str, features: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     if spoil == "cut":
         features.write_bytes(features.read_bytes()[:200])
     elif spoil == "text":
         features.write_text("not a zip")
+    elif spoil == "npy":
+        with features.open("wb") as handle:
+            np.save(handle, np.zeros((2, 3), np.float32))
+    elif spoil == "gone":
+        features.unlink()
     else:
         np.savez(features, test_features=np.zeros((2, 3), np.float32))
     assert main(["head", "fit", str(features)]) == 1
     said = capsys.readouterr().err
-    assert ("no array test_labels and classnames" if spoil == "lacking" else "no file of features") in said
+    assert message in said
+    assert "allow_pickle" not in said
 
 
-def test_heads_of__all_are_those_that_need_no_settings() -> None:
-    found = heads_of("all")
-    assert {"zero_shot", "gda", "nearest_mean"} <= set(found)
-    assert "ensemble" not in found
-    assert heads_of("gda:use_text=false")["gda:use_text=false"].model_dump()["use_text"] is False
+def change(features: Path, **arrays: np.ndarray) -> dict[str, np.ndarray]:
+    """Write the file again with some arrays changed."""
+    changed = dict(np.load(features)) | arrays
+    np.savez(features, **changed)  # pyright: ignore[reportArgumentType]
+    return changed
+
+
+def test_fit__rows_that_are_not_what_they_are_called(
+    features: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept, more = dict(np.load(features)), blobs(8, 4)
+    for arrays, message in (
+        (
+            {"val_features": kept["shots_4_features"], "val_labels": kept["shots_4_labels"]},
+            "20 rows of val_features are rows of shots_4_features",
+        ),
+        (
+            {"shots_4_features": more.features, "shots_4_labels": more.labels},
+            "shots_4_labels has more than 4 rows of 5 classes: a has 8",
+        ),
+        (
+            {"test_features": kept["test_features"][:0], "test_labels": kept["test_labels"][:0]},
+            "test_features has no row",
+        ),
+    ):
+        change(features, **kept | arrays)
+        assert main(["head", "fit", str(features), "--kinds", "nearest_mean"]) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_fit__what_is_said_of_the_features(features: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = blobs(4, 4)
+    change(features, shots_4_features=7 * rows.features[1:], shots_4_labels=rows.labels[1:])
+    words = ["head", "fit", str(features), "--kinds", "nearest_mean"]
+    assert main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    # Of the shots that are taken where none are named there are four.
+    assert [line.split()[1] for line in lines[1:4]] == ["1", "2", "4"]
+    assert "note: shots_4: rows were not of unit length and have been normalised" in lines
+    assert "note: 4 shots: 1 class has fewer: a 3" in lines
+    assert "settings chosen on val images, 5 with 1, 10 with 2, 20 with 4 shots a class" in lines[-1]
+    assert main([*words, "--shots", "4", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["notes"][-1] == "4 shots: 1 class has fewer: a 3"
+    assert told["rows"][0]["given"]["classes_with_fewer"] == {"a": 3}
+
+
+def test_fit__no_head_that_could_be_fitted(features: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["head", "fit", str(features), "--kinds", "zero_shot"]) == 1
+    said = capsys.readouterr()
+    assert "n/a: needs text embeddings" in said.out
+    assert "no head could be fitted" in said.err
+
+
+def test_fit__text_is_read_only_where_it_is_taken(features: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    change(features, text=np.full((5, 12), np.nan, np.float32))
+    words = ["head", "fit", str(features), "--kinds", "nearest_mean", "--shots", "4"]
+    assert main([*words, "--no-text"]) == 0
+    assert main(words) == 1
+    assert "text: 5 rows are NaN" in capsys.readouterr().err
 
 
 def test_shots_of__numbers_and_all() -> None:

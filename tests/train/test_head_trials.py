@@ -113,3 +113,39 @@ def test_run_trials__a_class_held_out_is_known_by_its_text() -> None:
 
 def test_half_interval__of_one_value_there_is_none() -> None:
     assert half_interval([0.5]) is None
+
+
+def uneven() -> Pool:
+    """All of five classes but the first, which has three."""
+    rows = blobs(20, 1)
+    keep = np.r_[0:3, 20:100]
+    return Pool(Rows(rows.features[keep], rows.labels[keep]), tuple(f"{i}.png" for i in keep))
+
+
+def test_run_trials__classes_with_fewer_shots_are_told() -> None:
+    given = sets(train=uneven(), said=("test: rows have been normalised",))
+    heads = {"nearest_mean": head("nearest_mean")}
+    some, every = run_trials(given, heads, [8, None], tasks=2, seed=0)
+    assert some.given == {"images": 35, "fewest": 3, "most": 8, "classes_with_fewer": {"a": 3}}
+    assert every.given == {"images": 83, "fewest": 3, "most": 20}
+    assert (some.to_dict()["tasks"], every.to_dict()["tasks"]) == (2, 1)
+    assert (some.to_dict()["given"], some.to_dict()["val_images"]) == (some.given, 20)
+    assert some.notes[0] == "test: rows have been normalised"
+    held_out = sets(train=uneven(), unseen=("a",))
+    assert "classes_with_fewer" not in run_trials(held_out, heads, [8], tasks=1, seed=0)[0].given
+
+
+def test_run_trials__text_that_was_normalised_is_said() -> None:
+    given = sets(text=3 * unit(np.random.default_rng(0).normal(size=(CLASSES, DIM))))
+    (found,) = run_trials(given, {"zero_shot": head("zero_shot")}, [2], tasks=2, seed=0)
+    assert found.notes[0] == "text: rows were not of unit length and have been normalised"
+    assert found.val_images == 0
+
+
+def test_one_draw__of_all_images() -> None:
+    given = sets(train=uneven(), stored={2: blobs(2, 5)})
+    assert [given.one_draw(count, True) for count in (2, 19, 20, None)] == [False, False, True, True]
+    assert given.one_draw(2, False)
+    assert [given.by_seed(count, "few", False) for count in (2, 8)] == [True, True]
+    assert not given.by_seed(2, "full", False)
+    assert given.by_seed(8, "full", False)

@@ -61,6 +61,7 @@ class FeatureSets:
         text: (K, D) embeddings of the class names.
         unseen: classes that are in test only.
         logit_scale: factor on cosines between image and text.
+        said: what was changed when they were read, in words.
     """
 
     names: tuple[str, ...]
@@ -71,6 +72,27 @@ class FeatureSets:
     text: np.ndarray | None = None
     unseen: Collection[str] = ()
     logit_scale: float = 100.0
+    said: tuple[str, ...] = ()
+
+    def per_class(self, count: int | None, drawn: bool) -> np.ndarray:
+        """Return how many labelled images of each class shots are taken of, (K,)."""
+        stored = self.train is None or (not drawn and count in self.stored)
+        rows = self.shots(count, 0, drawn) if stored or self.train is None else self.train.rows
+        return np.bincount(rows.labels, minlength=len(self.names))
+
+    def one_draw(self, count: int | None, drawn: bool) -> bool:
+        """Whether every draw of so many shots is the same: that of all there are."""
+        stored = self.train is None or (not drawn and count in self.stored)
+        return stored or count is None or count >= self.per_class(count, drawn).max()
+
+    def by_seed(self, count: int | None, protocol: ValProtocol, drawn: bool) -> bool:
+        """Whether another seed may give other shots or other images of val."""
+        if not self.one_draw(count, drawn):
+            return True
+        most = few(count, protocol)
+        if self.val is None or protocol == "none" or most is None:
+            return False
+        return bool(np.bincount(self.val.rows.labels).max() > most)
 
     def shots(self, count: int | None, seed: int, drawn: bool) -> Rows:
         """Return a draw of shots: a new one, or the one that was made before.
@@ -116,7 +138,10 @@ class Trial:
         figures: `{metric: value of each draw}`, shares.
         seconds: of fitting, each draw.
         chosen: settings of the first draw.
-        notes: what the fits said.
+        notes: what was changed in the features, and what the fits said.
+        given: plain data about a draw: how many images, of one class at least and at most, and the classes
+            with fewer than `shots`.
+        val_images: that settings were chosen on in each draw; 0 where the kind looks at none.
         transductive: whether it saw the test images, without labels.
         reason: why it could not be fitted.
     """
@@ -127,6 +152,8 @@ class Trial:
     seconds: list[float] = field(default_factory=list)
     chosen: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    given: Mapping[str, Any] = field(default_factory=dict)
+    val_images: int = 0
     transductive: bool = False
     reason: str = ""
 
@@ -139,7 +166,8 @@ class Trial:
         """Return plain data."""
         from edgeproof_train.head_stage import plain
 
-        told: dict[str, Any] = {"kind": self.kind, "shots": self.shots, "transductive": self.transductive}
+        told: dict[str, Any] = {"kind": self.kind, "shots": self.shots, "given": dict(self.given)}
+        told["transductive"] = self.transductive
         if self.reason:
             return told | {"reason": self.reason}
         figures = {
@@ -147,7 +175,8 @@ class Trial:
             for name, values in self.figures.items()
         }
         fitted = {"fit_seconds": self.seconds, "chosen": plain(self.chosen), "notes": list(self.notes)}
-        return told | {"tasks": len(self.seconds), "figures": figures, **fitted}
+        draws = {"tasks": len(self.seconds), "val_images": self.val_images}
+        return told | draws | {"figures": figures, **fitted}
 
 
 def half_interval(values: Sequence[float]) -> float | None:
@@ -175,7 +204,7 @@ def run_trials(
         sets: features.
         heads: configs by the name that they are shown under.
         shots: how many of each class; None for all training images.
-        tasks: draws; draw t has the seed `seed + t`.
+        tasks: draws; draw t has the seed `seed + t`. Where all images are taken there is one draw.
         seed: of the first draw.
         protocol: how many images of val settings are chosen on.
         drawn: draw anew where there is something to draw from; else take the draws made before.
@@ -184,7 +213,8 @@ def run_trials(
     found: list[Trial] = []
     for count in shots:
         # Of all kinds the draws are the same: their figures can be compared pair by pair.
-        given = [sets.evidence(count, seed + task, protocol, drawn) for task in range(tasks)]
+        draws = 1 if sets.one_draw(count, drawn) else tasks
+        given = [sets.evidence(count, seed + task, protocol, drawn) for task in range(draws)]
         for name, config in heads.items():
             report(name, count)
             found.append(trial(sets, name, config, count, given))
@@ -196,9 +226,16 @@ def trial(
 ) -> Trial:
     """Fit one kind on each piece of evidence and score each head on test."""
     kind: Any = component_class("head", config.kind)
-    transductive = issubclass(kind, FittedKind) and kind.asked(config).transductive
-    made = Trial(name, count, transductive=transductive)
-    reason = why_not(config, given[0])
+    asked = kind.asked(config) if issubclass(kind, FittedKind) else None
+    first = given[0]
+    made = Trial(
+        name,
+        count,
+        given=draw_told(first, count, sets.unseen),
+        val_images=len(first.val.labels) if asked and "val" in asked.parts and first.val else 0,
+        transductive=asked is not None and asked.transductive,
+    )
+    reason = why_not(config, first)
     if reason is not None:
         return replace(made, reason=reason)
     figures: dict[str, list[float]] = {}
@@ -216,6 +253,24 @@ def trial(
         for metric, value in classifier_metrics(scores, sets.test.labels, sets.names, sets.unseen).items():
             figures.setdefault(metric, []).append(value)
         chosen = chosen or fitted.chosen
-        notes += fitted.notes
+        notes += [*sets.said, *evidence.said, *fitted.notes]
     told = tuple(dict.fromkeys(notes))
     return replace(made, figures=figures, seconds=seconds, chosen=chosen, notes=told)
+
+
+def draw_told(evidence: Evidence, count: int | None, unseen: Collection[str] = ()) -> dict[str, Any]:
+    """Return what a draw of shots came to, as plain data; classes held out on purpose are not looked at.
+
+    Args:
+        evidence: with the draw.
+        count: shots of each class that were asked for; None for all.
+        unseen: classes that were held out.
+    """
+    if evidence.shots is None:
+        return {}
+    counts = np.bincount(evidence.shots.labels, minlength=len(evidence.names))
+    known = {name: int(n) for name, n in zip(evidence.names, counts, strict=True) if name not in unseen}
+    short = {name: n for name, n in known.items() if count is not None and n < count}
+    told = {"images": int(counts.sum()), "fewest": min(known.values(), default=0)}
+    told["most"] = max(known.values(), default=0)
+    return told | ({"classes_with_fewer": short} if short else {})
