@@ -15,6 +15,7 @@ from edgeproof_deploy.runtime.head_form import (
     checked,
     checked_number,
     refuse_others,
+    softmax,
     stored,
     stored_number,
     unit_rows,
@@ -87,8 +88,8 @@ class CacheHead(Head):
         """Return (N, K) logits of raw embeddings (N, D), float32."""
         votes = self._votes(unit_rows(embeddings, self.beta))
         if self.base is not None:
-            by_logits = self.base_form == "logits"
-            votes += self.base.logits(embeddings) if by_logits else self.base.probabilities(embeddings)
+            added = self.base.logits(embeddings)
+            votes += added if self.base_form == "logits" else softmax(added)
         votes *= np.float32(self.scale)
         return votes
 

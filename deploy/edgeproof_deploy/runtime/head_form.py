@@ -62,12 +62,20 @@ class Head(ABC):
         return {"form": self.form, "labels": str(len(self.labels))} if self.form else {}
 
     def __call__(self, embeddings: np.ndarray) -> np.ndarray:
-        """Return (N, K) logits of raw embeddings (N, D), float32."""
-        return self.logits(embeddings)
+        """Return (N, K) logits of raw embeddings (N, D), float32.
+
+        Raises:
+            ValueError: they are no numbers, not rows of the width of the head, or NaN or infinite.
+        """
+        return self.logits(checked_rows(embeddings, self.dim))
 
     def probabilities(self, embeddings: np.ndarray) -> np.ndarray:
-        """Return the softmax of the logits over the labels, (N, K)."""
-        return softmax(self.logits(embeddings))
+        """Return the softmax of the logits over the labels, (N, K).
+
+        Raises:
+            ValueError: as for a call.
+        """
+        return softmax(self.logits(checked_rows(embeddings, self.dim)))
 
     def only(self, labels: Sequence[str]) -> Head:
         """Return the head that chooses between some of the labels.
@@ -121,6 +129,20 @@ def unit_rows(embeddings: np.ndarray, length: float = 1.0) -> np.ndarray:
     lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows, dtype=np.float64))
     factors = np.divide(length, lengths, out=np.zeros_like(lengths), where=lengths != 0)
     return np.multiply(rows, factors[:, None], out=np.empty_like(rows), casting="same_kind")
+
+
+def checked_rows(embeddings: np.ndarray, dim: int) -> np.ndarray:
+    """Return embeddings as an array (N, D); raises ValueError where they cannot be scored."""
+    rows = np.asarray(embeddings)
+    if rows.dtype.kind not in "fiu":
+        raise ValueError(f"embeddings are of type {rows.dtype}, expected numbers")
+    if rows.ndim != 2 or rows.shape[1] != dim:
+        one = f"; a single one is [embedding], (1, {dim})" if rows.shape == (dim,) else ""
+        raise ValueError(f"embeddings have the shape {rows.shape}, expected (N, {dim}){one}")
+    finite = np.isfinite(rows)
+    if not finite.all():
+        raise ValueError(f"embedding {int(np.argmin(finite.all(axis=1)))} is NaN or infinite")
+    return rows
 
 
 def check_words(labels: Sequence[str]) -> None:

@@ -103,3 +103,23 @@ def test_checked__any_numbers_become_float32() -> None:
     for value in (np.nan, np.inf, -2e9):
         with pytest.raises(ValueError, match="beta is"):
             checked_number("beta", value)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("way", ["__call__", "probabilities"])
+def test_call__rows_that_cannot_be_scored(way: str, form: str) -> None:
+    head = make_head(form)
+    ask, dim = getattr(head, way), head.dim
+    with pytest.raises(ValueError, match=rf"shape \({dim},\), expected \(N, {dim}\); a single one is"):
+        ask(np.ones(dim, np.float32))
+    with pytest.raises(ValueError, match=rf"shape \(2, {dim + 1}\), expected \(N, {dim}\)$"):
+        ask(np.ones((2, dim + 1), np.float32))
+    for number in (np.nan, np.inf):
+        rows = np.ones((3, dim), np.float32)
+        rows[1, 2] = number
+        with pytest.raises(ValueError, match="embedding 1 is NaN or infinite"):
+            ask(rows)
+    with pytest.raises(ValueError, match="of type <U1, expected numbers"):
+        ask(np.full((1, dim), "a"))
+    assert ask([[1.0] * dim]).shape == (1, len(head.labels))
+    assert ask(np.ones((0, dim), np.float32)).shape == (0, len(head.labels))

@@ -179,3 +179,23 @@ def checks() -> list[Any]:
 @pytest.mark.parametrize(("estimator", "check"), checks())
 def test_classifier__keeps_the_conventions_of_scikit_learn(estimator: Any, check: Any) -> None:
     check(estimator)
+
+
+@pytest.mark.parametrize("way", ["predict", "predict_proba", "decision_function"])
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [(np.zeros(10), "row 1 is zero"), (np.full(10, np.nan), "NaN"), (np.full(10, np.inf), "infinity")],
+)
+def test_classifier__a_row_without_a_direction(row: np.ndarray, words: str, way: str) -> None:
+    features, labels, _ = clusters()
+    model = HeadClassifier("gda").fit(features, labels)
+    with pytest.raises(ValueError, match=words):
+        getattr(model, way)(np.stack([features[0], row]))
+
+
+@pytest.mark.parametrize("kind", ["gda", "nearest_mean", "logistic"])
+def test_fit_head__a_row_of_nan_is_refused(kind: str) -> None:
+    features, labels, _ = clusters()
+    head = fit_head(kind, features, labels)
+    with pytest.raises(ValueError, match="embedding 0 is NaN or infinite"):
+        head(np.full((1, 10), np.nan, np.float32))

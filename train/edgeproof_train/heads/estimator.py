@@ -53,7 +53,7 @@ def fit_head(
 
     Returns:
         A head of the runtime, numpy only: `head(features)` are scores (N, K), `head.probabilities(features)`
-        their softmax.
+        their softmax; both raise ValueError for rows of another width, NaN or infinite.
 
     Raises:
         DataError: arrays are not usable, do not fit each other, or lack what the kind needs.
@@ -161,7 +161,11 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def predict(self, X: np.ndarray) -> np.ndarray:
-        """Return the label (N,) with the highest score."""
+        """Return the label (N,) with the highest score.
+
+        Raises:
+            ValueError: a row is zero, NaN or infinite, or of another width than those of `fit`.
+        """
         places = self._scores(X).argmax(axis=1)
         return self.classes_[places]
 
@@ -180,7 +184,11 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         return self.head_(self._checked(features))
 
     def _checked(self, features: np.ndarray) -> np.ndarray:
-        return validated(self, features, dtype=[np.float64, np.float32], reset=False)
+        rows = validated(self, features, dtype=[np.float64, np.float32], reset=False)
+        lacking = ~rows.any(axis=1)
+        if lacking.any():
+            raise ValueError(f"row {int(np.argmax(lacking))} is zero: it has no direction to be scored by")
+        return rows
 
 
 def positions(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
