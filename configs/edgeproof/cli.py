@@ -95,7 +95,7 @@ def ship(
         if print_config:
             print(recipes.resolved(recipe, overrides or []), end="")
         if dry_run:
-            print(recipes.plan(recipe, overrides or [], run))
+            print(recipes.plan(recipe, overrides or [], run, start))
         return 0
     return run_chain(
         recipe, seeds, overrides=overrides or [], run=run, start=start, device=device, strict=strict

@@ -15,9 +15,9 @@ def resolved(recipe: str, overrides: list[str]) -> str:
     return to_yaml(loaded.plain, loaded.provenance)
 
 
-def plan(recipe: str, overrides: list[str], run: Path | None) -> str:
+def plan(recipe: str, overrides: list[str], run: Path | None, start: str | None = None) -> str:
     """Return what a recipe would do and need, having checked its shapes; nothing runs."""
     from edgeproof.plan import describe
     from edgeproof_configs.loader import load_recipe
 
-    return describe(load_recipe(recipe, overrides), run)
+    return describe(load_recipe(recipe, overrides), run, start)

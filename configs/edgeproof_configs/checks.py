@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from edgeproof_configs.head_checks import fitted_head
+from edgeproof_configs.head_checks import fitted_head, templates_have_an_effect
 from edgeproof_configs.object_checks import baseline, objects
 from edgeproof_configs.registry import component_class
 from edgeproof_configs.schema import DeployConfig, LossConfig, Recipe
@@ -347,6 +347,7 @@ CHECKS = (
     shipped_text,
     curation,
     fitted_head,
+    templates_have_an_effect,
     objects,
     baseline,
 )

@@ -25,8 +25,29 @@ def fitted_head(recipe: Recipe) -> Iterator[Finding]:
     if "shots" in parts and getattr(recipe.data, "labels", None) == "none":
         yield ("head",), f"{config.kind} needs labelled images, and data.labels is 'none'"
     yield from drawn(config, used, parts)
+    if config.half and is_matrix(config):
+        yield ("head", "half"), f"is for the keys of a cache, and {config.kind} keeps none: leave it out"
     if config.fit_on == "teacher":
         yield from on_teacher(recipe, config)
+
+
+def templates_have_an_effect(recipe: Recipe) -> Iterator[Finding]:
+    """Templates make sentences of labels: stored rows and labels with sentences of their own need none."""
+    head: Any = recipe.head
+    if getattr(head, "templates", "plain") == "plain":
+        return
+    if head.text_embeddings is not None:
+        yield ("head", "templates"), "has no effect beside text_embeddings: remove one of them"
+    elif head.labels is not None and head.labels.lower().endswith(".csv"):
+        yield ("head", "templates"), "has no effect beside labels in csv, which have their own prompts"
+
+
+def is_matrix(config: Any) -> bool:
+    """Whether a head is a row of numbers for each label, whatever it is fitted on, or several such heads."""
+    members = getattr(config, "members", None)
+    if members:
+        return all(is_matrix(member) for member in members)
+    return bool(getattr(component_class("head", config.kind), "is_matrix", False))
 
 
 def drawn(config: Any, used: frozenset[str], needed: frozenset[str]) -> Iterator[Finding]:

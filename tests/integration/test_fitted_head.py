@@ -66,6 +66,28 @@ def test_ship__says_which_head_and_how_it_was_chosen(shipped: Shipped) -> None:
     assert json.loads((run / "bundle" / "manifest.json").read_text())["head"]["kind"] == "gda"
 
 
+def states(text: str) -> dict[str, str]:
+    """Return what a plan says of each stage."""
+    lines = text.split("\nstages\n")[1].strip().splitlines()
+    return {line.split()[0]: line.split(maxsplit=1)[1] for line in lines}
+
+
+def test_dry_run__says_which_stages_would_be_done_again(
+    shipped: Shipped, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, run = shipped
+    ask = ["ship", str(recipe), "--run", str(run), "--dry-run"]
+    assert main(ask) == 0
+    assert not [name for name, state in states(capsys.readouterr().out).items() if state == "to do"]
+    assert main([*ask, "--set", "head.kind=proker", "--from", "head"]) == 0
+    found = states(capsys.readouterr().out)
+    assert found["train"].startswith("finished before")
+    assert {found[name] for name in ("head", "export", "verify", "bundle")} == {"to do"}
+    assert main([*ask, "--set", "head.kind=proker"]) == 2
+    assert "made with other settings: head.kind: gda -> proker" in capsys.readouterr().err
+    assert main([*ask, "--from", "hed"]) == 2
+
+
 def test_predict__gives_the_labels_that_evaluate_gives(
     shipped: Shipped, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -143,6 +143,35 @@ def make_text_bank(spec: TextSpec, teacher: Teacher, source: DataSource) -> Text
     return TextBank(names, matrix, prompts, {**made_from, "labels": place, "labels_sha256": digest_of(names)})
 
 
+def check_words(spec: TextSpec, source: DataSource, where: str) -> None:
+    """Refuse words that `make_text_bank` would refuse, as far as that shows without a teacher.
+
+    Args:
+        spec: which words.
+        source: the data that may name them, under whose root files lie.
+        where: the part of the recipe that has them.
+
+    Raises:
+        UsageError: there is no such template set, nor such a file.
+        DataError: a file is missing or cannot be read; labels are missing, repeated, or not as many as rows.
+    """
+    names = label_names(spec, source)
+    if spec.text_embeddings is not None:
+        _rows_for(spec.text_embeddings, names, source.root)
+        return
+    try:
+        read_templates(spec.templates, source.root)
+    except DataError as error:
+        raise UsageError(error.what, where=f"{where}.templates", fix=error.fix) from error
+
+
+def stored_width(spec: TextSpec, root: Path) -> int | None:
+    """Return how many values a stored text embedding has; None where none are stored."""
+    if spec.text_embeddings is None:
+        return None
+    return int(read_rows(resolve_path(spec.text_embeddings, root)).shape[1])
+
+
 def label_names(spec: TextSpec, source: DataSource) -> tuple[str, ...]:
     """Return the labels: the lines of the file that the recipe names, or the data's class names.
 
@@ -178,6 +207,12 @@ def unit_rows(matrix: np.ndarray) -> np.ndarray:
 
 
 def _stored_rows(value: str, names: tuple[str, ...], teacher: Teacher, root: Path) -> Rows:
+    path, rows = _rows_for(value, names, root)
+    _check_origin(path, teacher)
+    return unit_rows(rows), (), {"text_embeddings": value, "sha256": sha256_of(path)}
+
+
+def _rows_for(value: str, names: tuple[str, ...], root: Path) -> tuple[Path, np.ndarray]:
     path = resolve_path(value, root)
     rows = read_rows(path)
     if len(rows) != len(names):
@@ -186,8 +221,7 @@ def _stored_rows(value: str, names: tuple[str, ...], teacher: Teacher, root: Pat
             where=path,
             fix="give the label file that belongs to it: head.labels, one line for each row",
         )
-    _check_origin(path, teacher)
-    return unit_rows(rows), (), {"text_embeddings": value, "sha256": sha256_of(path)}
+    return path, rows
 
 
 def _check_origin(path: Path, teacher: Teacher) -> None:

@@ -47,6 +47,7 @@ class CLAP(FittedKind):
                 raise ValueError("clap starts from text embeddings: use_text must be true")
             return self
 
+    is_matrix: ClassVar[bool] = True
     needs: ClassVar[frozenset[Part]] = frozenset({"shots", "text"})
 
     @staticmethod

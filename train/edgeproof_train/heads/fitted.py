@@ -110,12 +110,14 @@ class FittedKind(ABC):
         uses: parts that it takes where they are there.
         transductive: whether it adapts to the unlabelled images that it is asked about.
         class_scores: whether the student scores classes itself; never here.
+        is_matrix: whether its head is a row of numbers for each label, whatever it is fitted on.
     """
 
     needs: ClassVar[frozenset[Part]]
     uses: ClassVar[frozenset[Part]] = frozenset()
     transductive: ClassVar[bool] = False
     class_scores: ClassVar[bool] = False
+    is_matrix: ClassVar[bool] = False
 
     @classmethod
     def asked(cls, config: Any) -> Asked:

@@ -56,6 +56,7 @@ class GDA(FittedKind):
         kind: Literal["gda"] = "gda"
         weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
+    is_matrix: ClassVar[bool] = True
     needs: ClassVar[frozenset[Part]] = frozenset({"shots"})
     uses: ClassVar[frozenset[Part]] = frozenset({"text", "val"})
 

@@ -69,6 +69,7 @@ class InMaP(FittedKind):
                 raise ValueError("inmap starts from text embeddings: use_text must be true")
             return self
 
+    is_matrix: ClassVar[bool] = True
     needs: ClassVar[frozenset[Part]] = frozenset({"text", "unlabelled"})
     transductive: ClassVar[bool] = True
 

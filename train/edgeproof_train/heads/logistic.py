@@ -40,6 +40,7 @@ class Logistic(FittedKind):
         c: PositiveFloat | None = None
         max_iterations: PositiveInt = 300
 
+    is_matrix: ClassVar[bool] = True
     needs: ClassVar[frozenset[Part]] = frozenset({"shots"})
     uses: ClassVar[frozenset[Part]] = frozenset({"val"})
 

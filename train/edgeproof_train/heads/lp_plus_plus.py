@@ -76,6 +76,7 @@ class LPPlusPlus(FittedKind):
                 raise ValueError("accumulate_alpha_grad has no effect without text: use_text is false")
             return self
 
+    is_matrix: ClassVar[bool] = True
     needs: ClassVar[frozenset[Part]] = frozenset({"shots"})
     uses: ClassVar[frozenset[Part]] = frozenset({"text", "val"})
 

@@ -30,6 +30,7 @@ class NearestMean(FittedKind):
 
         kind: Literal["nearest_mean"] = "nearest_mean"
 
+    is_matrix: ClassVar[bool] = True
     needs: ClassVar[frozenset[Part]] = frozenset({"shots"})
     uses: ClassVar[frozenset[Part]] = frozenset({"val"})
 

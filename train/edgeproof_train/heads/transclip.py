@@ -83,6 +83,7 @@ class TransCLIP(FittedKind):
                 raise ValueError("support_weight has no effect without shots: use_shots is false")
             return self
 
+    is_matrix: ClassVar[bool] = True
     needs: ClassVar[frozenset[Part]] = frozenset({"text", "unlabelled"})
     uses: ClassVar[frozenset[Part]] = frozenset({"shots", "val"})
     transductive: ClassVar[bool] = True

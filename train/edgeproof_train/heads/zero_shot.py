@@ -58,6 +58,7 @@ class ZeroShotHead:
             )
 
     class_scores: ClassVar[bool] = False
+    is_matrix: ClassVar[bool] = True
 
     def __init__(
         self, config: Any, labels: Sequence[str], weight_KD: np.ndarray, logit_scale: float = CLIP_SCALE
