@@ -112,7 +112,7 @@ def head_line(told: Mapping[str, Any]) -> str:
     shots, val = seen.get("shots"), seen.get("val")
     if shots:
         whole = f"all training {items}" if shots["split"] == "train" else f"all {items} of {shots['split']}"
-        each = f"{shots['per_class']} shots a class" if shots["per_class"] else whole
+        each = f"{shots_line(shots)} shots a class" if shots["per_class"] else whole
         views = f", {shots['views']} views of each" if shots["views"] > 1 else ""
         words.append(f"on {each} (seed {shots['seed']}{views})")
     words.append(f"of the {seen['on']}'s embeddings" + (" and its words" if seen["text"] else ""))
@@ -128,6 +128,19 @@ def head_line(told: Mapping[str, Any]) -> str:
         words.append(f"TRANSDUCTIVE: it saw {mix.get('images', 0)} test {items} without their labels{share}")
     top1 = told.get("val_accuracy", {}).get("top1")
     return " ".join(words) + (f"; top-1 {100 * top1:.1f} % on val" if top1 is not None else "")
+
+
+def shots_line(shots: Mapping[str, Any]) -> str:
+    """Return how many shots a class there are; where some have fewer, what was asked for, too.
+
+    Classes without any are left aside: they are held out on purpose, or the head says what they lack.
+    """
+    fewer = [count for count in shots.get("classes_with_fewer", {}).values() if count]
+    if not fewer:
+        return str(shots["per_class"])
+    fewest, most = min(fewer), shots["most"]
+    span = f"{fewest} to {most}" if fewest < most else f"{most}"
+    return f"{span} ({shots['per_class']} asked for)"
 
 
 def shown(value: Any) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from edgeproof_configs.errors import DataError
 from edgeproof_configs.registry import component_class
 from edgeproof_configs.schema import HeadConfig
 from edgeproof_train.heads.auto import ORDER, Auto, choose, default_candidates, in_order
-from edgeproof_train.heads.evidence import Evidence, evidence_of
+from edgeproof_train.heads.evidence import Evidence, Rows, evidence_of
 from edgeproof_train.heads.fitted import Fitted
 from edgeproof_train.heads.fitting import fit_kind
 
@@ -121,6 +122,16 @@ def test_asked__test_images_only_where_they_are_asked_for() -> None:
 def test_fit__nothing_can_be_fitted() -> None:
     with pytest.raises(DataError, match="none of the candidates"):
         auto(few_shot_case(text=False), candidates=(config_of("zero_shot"), config_of("inmap")))
+
+
+def test_fit__a_class_without_a_shot() -> None:
+    given = few_shot_case()
+    assert given.shots is not None
+    kept = given.shots.labels != 2
+    lacking = replace(given, shots=Rows(given.shots.features[kept], given.shots.labels[kept]))
+    with pytest.raises(DataError, match="head auto: 1 of 5 classes have no shot: class 2"):
+        auto(lacking, candidates=None)
+    assert auto(lacking).chosen["kind"] == "zero_shot"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from edgeproof_configs.errors import DataError
 from edgeproof_configs.registry import component_class, discover, register
 from edgeproof_configs.schema import Components, HeadConfig
 from edgeproof_train.heads.ensemble import check_members, names_of
-from edgeproof_train.heads.evidence import Evidence, Part
+from edgeproof_train.heads.evidence import Evidence, Part, require
 from edgeproof_train.heads.fitted import Asked, Fitted, FittedConfig, FittedKind
 from edgeproof_train.heads.fitting import fit_kind, fitted_class, why_not
 from edgeproof_train.heads.held_out import can_hold_out, held_out
@@ -81,12 +81,14 @@ class Auto(FittedKind):
         """Fit every candidate on parts of the evidence, and the one that is chosen on all of it.
 
         Raises:
-            DataError: no candidate can be fitted on this evidence.
+            DataError: no candidate can be fitted on this evidence; or a class has no shot where no candidates
+                are named, which would leave to choose among those that never answer it.
             UsageError: a candidate says itself which words or shots.
         """
         check_members(config.candidates or (), "candidates")
         candidates = config.candidates or default_candidates(config.transductive)
         if config.candidates is None:
+            require(evidence, "shots", kind=config.kind)
             candidates = in_order(candidates, evidence)
         notes = [f"{one.kind} {reason}" for one in candidates if (reason := why_not(one, evidence))]
         possible = [one for one in candidates if why_not(one, evidence) is None]
