@@ -36,7 +36,8 @@ def fit_head(
 ) -> Head:
     """Fit a head of any kind on arrays: `fit_head("gda", x, y, text=t)(new_features)` are class scores.
 
-    What was chosen, and what is to be said of it, `fit_kind(config_of(kind), evidence_of(names, ...))` tells.
+    What was chosen, and what is to be said of it, `fit_kind(config_of(kind), evidence_of(names, ...))` tells;
+    what was changed in the arrays, as rows that were normalised, `evidence_of(names, ...).said`.
 
     Args:
         kind: name of a head, or its config.
