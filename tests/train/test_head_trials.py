@@ -111,6 +111,24 @@ def test_run_trials__a_class_held_out_is_known_by_its_text() -> None:
     assert "1 of 5 classes have no shot" in other.reason
 
 
+def test_run_trials__a_gallery_has_no_figures_for_classes_held_out() -> None:
+    every, heads = pool(6, 0), {"gallery": head("gallery")}
+    known = Pool(Rows(every.rows.features[:12], every.rows.labels[:12]), every.names[:12])
+    (found,) = run_trials(sets(train=known, unseen=("c", "d", "e")), heads, [2], tasks=1, seed=0)
+    assert found.reason == "knows classes by their own photos alone: 3 of 5 were held out"
+    (whole,) = run_trials(sets(train=every, unseen=("c", "d", "e")), heads, [2], tasks=1, seed=0)
+    assert not whole.reason
+
+
+def test_run_trials__words_alone_take_nothing_from_seen_classes() -> None:
+    train = Pool(Rows(*(part[:64] for part in pool(16, 0).rows)), tuple(map(str, range(64))))
+    text = unit(np.random.default_rng(1).normal(size=(CLASSES, DIM)))
+    heads = {"zero_shot": head("zero_shot")}
+    (found,) = run_trials(sets(train=train, text=text, unseen=("e",)), heads, [2], tasks=1, seed=0)
+    assert {"seen", "unseen", "harmonic_mean"} <= set(found.figures)
+    assert "gamma" not in found.chosen
+
+
 def test_half_interval__of_one_value_there_is_none() -> None:
     assert half_interval([0.5]) is None
 

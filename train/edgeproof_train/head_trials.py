@@ -23,7 +23,7 @@ from edgeproof_train.heads.evidence import Evidence, Rows, evidence_of
 from edgeproof_train.heads.fitted import FittedKind
 from edgeproof_train.heads.fitting import why_not
 from edgeproof_train.metrics import classifier_metrics
-from edgeproof_train.unseen_heads import fit_for_run
+from edgeproof_train.unseen_heads import fit_for_run, why_not_unseen
 
 ValProtocol = Literal["few", "full", "none"]
 MOST_FEW = 4
@@ -235,7 +235,7 @@ def trial(
         val_images=len(first.val.labels) if asked and "val" in asked.parts and first.val else 0,
         transductive=asked is not None and asked.transductive,
     )
-    reason = why_not(config, first)
+    reason = why_not(config, first) or why_not_unseen(config, first, sets.unseen)
     if reason is not None:
         return replace(made, reason=reason)
     figures: dict[str, list[float]] = {}
