@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -115,7 +116,9 @@ def test_predict__gives_the_labels_that_evaluate_gives(
     wanted = answers_of(run)
     images = solids.split("test")
     assert len(wanted) == len(images) == 64
-    capsys.readouterr()
+    said = capsys.readouterr().out
+    assert re.search(r"step +arrived +answered +precision +recall +accuracy\n1 zero_shot +64 ", said)
+    assert "ms a mean image (heads and specialists, without the student)" in said
     files = [str(images.file(index)) for index in range(len(images))]
     for place in (run, run / "bundle"):
         assert main(["predict", str(place), *files, "--json", "--top", "1"]) == 0
@@ -144,7 +147,9 @@ def test_ship__says_who_answered_and_what_it_cost(run: Path) -> None:
     assert parameters["used_mean"] <= parameters["loaded"]
     shared = steps[2]["arrived"] / 64
     assert [part["share"] for part in parameters["parts"]][-1] == pytest.approx(shared)
-    assert set(routing["milliseconds"]["specialists"]) == ({"shapes"} if shared else set())
+    spent = routing["milliseconds"]
+    assert set(spent["specialists"]) == ({"shapes"} if shared else set())
+    assert spent["mean"] == pytest.approx(spent["heads"] + shared * spent["specialists"].get("shapes", 0))
     assert any("answered by 1 zero_shot" in note for note in result["notes"])
     told = json.loads((run / "head" / "head.json").read_text())
     assert list(told["chosen"]["steps"]) == ["1 zero_shot", "2 nearest_mean", "3 shapes"]

@@ -14,7 +14,7 @@ from edgeproof_data.prompts import clean_name
 from edgeproof_data.sets import ImageSet
 from edgeproof_deploy.runtime.bundle import SPECIALISTS_FOLDER
 from edgeproof_deploy.runtime.cascade_head import AskingCascade, CascadeHead
-from edgeproof_train.heads.routing import cost, routing_figures, step_names, with_oracle
+from edgeproof_train.heads.routing import cost, routing_figures, step_names, time_spent, with_oracle
 from edgeproof_train.run_data import RunData
 from edgeproof_train.specialist import Consultation, Specialist
 from edgeproof_train.student import Student
@@ -64,7 +64,7 @@ def routing_of(
     """Return who answered which images of a run, how well, and what it cost; None of another head.
 
     Milliseconds are of this machine: `heads` of all steps' matrices an image, of a specialist an image that
-    reached it, reading and preparing included; `mean` is what a mean image waits for specialists.
+    reached it, reading and preparing included; `mean` is what both cost a mean image (`time_spent`).
 
     Args:
         data: of the run.
@@ -80,10 +80,7 @@ def routing_of(
     told = head.ask if isinstance(head, AskingCascade) else None
     ask = told if isinstance(told, Consultation) else consultation(data, images)
     routed = cascade.routed(embeddings, ask)
-    waited = {name: ask.seconds[name] / ask.asked[name] for name in ask.asked if ask.asked[name]}
-    came = {
-        step.specialist: share for step, share in zip(cascade.steps, routed.arrived.mean(axis=0), strict=True)
-    }
+    waited = {name: 1e3 * ask.seconds[name] / ask.asked[name] for name in ask.asked if ask.asked[name]}
     known = np.flatnonzero(labels >= 0)
     oracle = with_oracle(cascade, embeddings[known], labels[known], lambda name, at: ask(name, known[at]))
     names = step_names(cascade, [step.name for step in config.steps])
@@ -93,13 +90,9 @@ def routing_of(
     specialists = {name: one.parameters for name, one in ask.specialists.items()}
     began = time.perf_counter()
     heads_alone(cascade).logits(embeddings)
-    spent = (time.perf_counter() - began) / max(len(embeddings), 1)
+    spent = 1e3 * (time.perf_counter() - began) / max(len(embeddings), 1)
     found["parameters"] = cost(cascade, routed.arrived, counted, specialists)
-    found["milliseconds"] = {
-        "heads": 1e3 * spent,
-        "specialists": {name: 1e3 * seconds for name, seconds in waited.items()},
-        "mean": 1e3 * sum(seconds * float(came[name]) for name, seconds in waited.items()),
-    }
+    found["milliseconds"] = time_spent(cascade, routed.arrived, spent, waited)
     return found
 
 
@@ -148,9 +141,28 @@ def routing_line(found: Plain) -> str:
             f"top-1 {100 * found['accuracy']:.1f} %, with an oracle for routes"
             f" {100 * found['oracle_accuracy']:.1f} %"
         )
-    parameters = found["parameters"]
-    words.append(
+    return "; ".join([*words, cost_line(found)])
+
+
+def cost_line(found: Plain) -> str:
+    """Return in words what a cascade costs; runs of before do not say what their milliseconds count."""
+    parameters, spent = found["parameters"], found["milliseconds"]
+    said = (
         f"{parameters['loaded'] / 1e6:.2f} M parameters loaded, {parameters['used_mean'] / 1e6:.2f} M used by"
         " a mean image"
     )
-    return "; ".join(words)
+    if "mean_of" not in spent:
+        return said
+    return f"{said}; {spent['mean']:.3g} ms a mean image ({spent['mean_of']})"
+
+
+def routing_table(found: Plain) -> str:
+    """Return a line for each step of a cascade, and what they cost; a share of nothing is a dash."""
+    counts, shares = ("arrived", "answered"), ("precision", "recall", "accuracy")
+    width = max(len(row["step"]) for row in found["steps"])
+    lines = [" ".join([f"{'step':<{width}}", *(f"{name:>9}" for name in (*counts, *shares))])]
+    for row in found["steps"]:
+        cells = [str(row[name]) for name in counts]
+        cells += ["-" if row[name] is None else f"{row[name]:.4f}" for name in shares]
+        lines.append(" ".join([f"{row['step']:<{width}}", *(f"{cell:>9}" for cell in cells)]))
+    return "\n".join([*lines, cost_line(found)])

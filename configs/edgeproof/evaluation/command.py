@@ -224,8 +224,12 @@ def write_tables(folder: Path, scored: Scored) -> None:
 
 
 def said(scored: Scored) -> str:
-    """Return the figures as lines of text, those of retrieval in a table of their own."""
+    """Return the figures as lines of text, those of steps and of retrieval in tables of their own."""
+    from edgeproof_train.cascade_run import routing_table
+
     parts = [table(scored.figures, scored.student.subject.source.item)]
+    if scored.student.routing is not None:
+        parts.append(routing_table(scored.student.routing))
     if scored.retrieval is not None:
         parts.append(scored.retrieval.table())
     return "\n\n".join(parts)

@@ -8,7 +8,7 @@ import pytest
 from edgeproof_deploy.runtime.cascade_head import CascadeHead
 from edgeproof_deploy.runtime.cascade_step import Step
 from edgeproof_deploy.runtime.linear_head import LinearHead
-from edgeproof_train.heads.routing import cost, owners, routing_figures, step_names, with_oracle
+from edgeproof_train.heads.routing import cost, owners, routing_figures, step_names, time_spent, with_oracle
 
 LABELS = ("yak", "cup", "pug", "poodle")
 AXES = np.eye(4, dtype=np.float32)
@@ -86,3 +86,21 @@ def test_cost__loaded_and_used() -> None:
     assert found["used_mean"] == pytest.approx(1000 + 17 + 100)
     assert found["used_most"] == 1417
     assert cost(head, arrived[:3], 1000, {"dogs": 400})["used_most"] == 1017
+
+
+def test_time_spent__heads_and_a_specialist_by_the_share_that_reaches_it() -> None:
+    arrived = np.array([[1, 1], [1, 0], [1, 0], [1, 0]], bool)
+    found = time_spent(cascade(), arrived, 0.5, {"dogs": 8.0})
+    assert found == {
+        "heads": 0.5,
+        "specialists": {"dogs": 8.0},
+        "mean": 2.5,
+        "mean_of": "heads and specialists, without the student",
+    }
+
+
+def test_time_spent__without_a_specialist_it_is_that_of_the_heads() -> None:
+    head = LinearHead(("a", "b"), np.eye(2))
+    steps = (Step(np.arange(2), np.ones(2), 0.5, head=head), Step(np.arange(2), np.ones(2), head=head))
+    found = time_spent(CascadeHead(("a", "b"), steps), np.ones((3, 2), bool), 0.0074, {})
+    assert (found["mean"], found["mean_of"]) == (0.0074, "heads, without the student")

@@ -140,3 +140,31 @@ def cost(cascade: CascadeHead, arrived: np.ndarray, student: int, specialists: M
         "used_most": sum(part["parameters"] for part in parts if part["share"] > 0),
         "parts": parts,
     }
+
+
+def time_spent(
+    cascade: CascadeHead, arrived: np.ndarray, heads: float, specialists: Mapping[str, float]
+) -> Plain:
+    """Return milliseconds of a mean image: of the heads, of each specialist where it is asked, and of both.
+
+    Args:
+        cascade: of S steps.
+        arrived: (N, S) bool, which steps looked at an image.
+        heads: of all steps' heads together, a mean image.
+        specialists: of each that was asked, an image that it looked at.
+
+    Returns:
+        `heads`, `specialists`, `mean` (the heads, and each specialist by the share of images that reach it)
+        and `mean_of`, in words what that counts.
+    """
+    mean = heads
+    for name, each in specialists.items():
+        columns = [step.specialist == name for step in cascade.steps]
+        mean += each * float(arrived[:, columns].any(axis=1).mean())
+    counted = " and ".join(["heads", *(["specialists"] if cascade.specialists else [])])
+    return {
+        "heads": heads,
+        "specialists": dict(specialists),
+        "mean": mean,
+        "mean_of": f"{counted}, without the student",
+    }
