@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.train.test_head_trials import blobs
+from tests.train.test_head_trials import blobs, sets
 
 from edgeproof.__main__ import main
-from edgeproof.head_fit import shots_of
+from edgeproof.head_fit import refuse_too_many, shots_of
+from edgeproof.ship import refuse_other_settings
 from edgeproof_configs.errors import UsageError
+from edgeproof_configs.run import RunDir
 
 
 @pytest.fixture
@@ -179,3 +181,21 @@ def test_shots_of__numbers_and_all() -> None:
     assert shots_of("1,4,all,4") == [1, 4, None]
     with pytest.raises(UsageError, match="no number of shots"):
         shots_of("0")
+
+
+def test_refuse_too_many__what_a_recipe_has() -> None:
+    refuse_too_many(sets(), [8, None], 3, drawn=True)
+    with pytest.raises(UsageError, match="no class has 21 labelled images to draw: the most are 20"):
+        refuse_too_many(sets(), [8, 21], 1, drawn=True)
+    with pytest.raises(UsageError, match="--tasks 3: of all images there is one draw only"):
+        refuse_too_many(sets(), [20, None], 3, drawn=True)
+
+
+def test_fit__a_run_of_other_settings_is_redone_by_ship(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeproof.ship.first_stage_touched", lambda before, now: "head")
+    before, now = {"head": {"kind": "gda"}}, {"head": {"kind": "proker"}}
+    with pytest.raises(UsageError) as refused:
+        refuse_other_settings(RunDir(tmp_path), before, now, ["head.kind"], None)
+    assert "or ship with --from head to redo this one" in str(refused.value)
