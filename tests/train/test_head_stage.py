@@ -39,3 +39,18 @@ def test_described__changed_features_are_said_once(kind: str) -> None:
     notes = described(Gathered(evidence, {}), fitted)["notes"]
     assert [note for note in notes if "normalised" in note] == list(evidence.said)
     assert len(evidence.said) == 3
+
+
+def test_head_line__merged_keys_and_half_precision() -> None:
+    notes = ["576 keys merged to 251 to fit 100000 bytes", "keys in half precision"]
+    told: dict[str, Any] = {
+        "kind": "tip_adapter",
+        "evidence": {"on": "student", "text": True},
+        "chosen": {"alpha": 0.5},
+        "transductive": False,
+    }
+    before = "tip_adapter of the student's embeddings and its words (alpha 0.5)"
+    assert head_line(told) == before
+    assert head_line(told | {"stored": {"bytes": 99912, "notes": []}}) == before
+    stored = {"bytes": 99912, "notes": notes}
+    assert head_line(told | {"stored": stored}) == f"{before} [{', '.join(notes)}]"

@@ -48,7 +48,8 @@ class FittedConfig(WordsConfig):
         seed: of the draw of the shots.
         views: augmented views of each shot; 1 is the plain image.
         fit_on: whose features it is fitted on; the teacher's serve the student, which lives in its space.
-        max_bytes: largest size of the stored head; of a cache, keys of a class are merged to fit.
+        max_bytes: largest size of the stored head; to fit, a cache's keys of a class are merged, and ProKeR
+            is fitted again with fewer.
         half: whether a cache's keys are stored in half precision.
     """
 
