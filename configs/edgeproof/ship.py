@@ -137,12 +137,13 @@ def settle(shipment: Shipment, start: str | None) -> None:
 
 
 def refuse_other_run(run: RunDir, plain: Plain, start: str | None) -> None:
-    """Raise where a run directory is no run, or one that was made with other settings."""
+    """Raise where a run directory is no run, or one of which a part was made with other settings."""
     resolved = run.path / "recipe.resolved.yaml"
     if resolved.exists():
         before = yaml.safe_load(resolved.read_text(encoding="utf-8"))
         changed = differing_keys(before, plain)
-        if changed and not only_curation(run, changed):
+        made = any(map(run.record, ORDER))
+        if made and changed and not only_curation(run, changed):
             refuse_other_settings(run, before, plain, changed, start)
     elif run.path.exists() and {p.name for p in run.path.iterdir()} - TAKEN_OVER:
         raise UsageError(

@@ -88,6 +88,17 @@ def test_dry_run__says_which_stages_would_be_done_again(
     assert main([*ask, "--from", "hed"]) == 2
 
 
+def test_ship__a_run_that_was_refused_before_its_first_stage_takes_other_settings(
+    shipped: Shipped, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, run = shipped[0], tmp_path / "run"
+    assert main(["ship", str(recipe), "--run", str(run), "--set", "head.templates=clip"]) == 2
+    assert "templates" in capsys.readouterr().err
+    ask = ["ship", str(recipe), "--run", str(run), "--dry-run"]
+    assert main(ask) == 0
+    assert set(states(capsys.readouterr().out).values()) == {"to do"}
+
+
 def test_predict__gives_the_labels_that_evaluate_gives(
     shipped: Shipped, capsys: pytest.CaptureFixture[str]
 ) -> None:
