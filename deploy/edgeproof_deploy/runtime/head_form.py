@@ -139,9 +139,12 @@ def checked_rows(embeddings: np.ndarray, dim: int) -> np.ndarray:
     if rows.ndim != 2 or rows.shape[1] != dim:
         one = f"; a single one is [embedding], (1, {dim})" if rows.shape == (dim,) else ""
         raise ValueError(f"embeddings have the shape {rows.shape}, expected (N, {dim}){one}")
-    finite = np.isfinite(rows)
-    if not finite.all():
-        raise ValueError(f"embedding {int(np.argmin(finite.all(axis=1)))} is NaN or infinite")
+    # A NaN or an infinity makes the sum of squares one; a look at every number is taken only then.
+    flat = rows.ravel()
+    if not np.isfinite(np.vdot(flat, flat)):
+        finite = np.isfinite(rows).all(axis=1)
+        if not finite.all():
+            raise ValueError(f"embedding {int(np.argmin(finite))} is NaN or infinite")
     return rows
 
 
